@@ -1,0 +1,52 @@
+"""What travels on the bus, and nothing else: subjects, models, error codes, streams, permissions.
+
+Everything that other files state about the bus (JSON Schemas, AsyncAPI, NATS permissions, the README's table) is generated
+from here by ``python -m opsbus_contracts``. No transport, no I/O and no dependency but pydantic live here.
+"""
+
+from opsbus_contracts.audit import AuditEvent, AuditRecord, Stage
+from opsbus_contracts.calls import (
+    Cancel,
+    ClientInfo,
+    CompletionComplete,
+    Header,
+    LogMessage,
+    Progress,
+    PromptGet,
+    ResourceRead,
+    Status,
+    ToolCall,
+)
+from opsbus_contracts.catalog import Manifest, PromptSpec, ResourceSpec, ResourceTemplateSpec, ToolSpec
+from opsbus_contracts.errors import CODES, ErrorBody, ErrorCode, Executed
+from opsbus_contracts.events import CatalogRefused, Event, ResourceUpdated
+from opsbus_contracts.identity import Identity
+
+__all__ = [
+    "CODES",
+    "AuditEvent",
+    "AuditRecord",
+    "Cancel",
+    "CatalogRefused",
+    "ClientInfo",
+    "CompletionComplete",
+    "ErrorBody",
+    "ErrorCode",
+    "Event",
+    "Executed",
+    "Header",
+    "Identity",
+    "LogMessage",
+    "Manifest",
+    "Progress",
+    "PromptGet",
+    "PromptSpec",
+    "ResourceRead",
+    "ResourceSpec",
+    "ResourceTemplateSpec",
+    "ResourceUpdated",
+    "Stage",
+    "Status",
+    "ToolCall",
+    "ToolSpec",
+]

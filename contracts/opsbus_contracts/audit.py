@@ -1,0 +1,70 @@
+"""Audit events: every step of a call, as CloudEvents on ``audit.<service>.<stage>``. Storing and proving live in the audit service."""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from opsbus_contracts.errors import ErrorCode, Executed
+from opsbus_contracts.events import CloudEvent
+from opsbus_contracts.model import Message
+
+
+class Stage(StrEnum):
+    """The step an audit event records."""
+
+    REQUESTED = "requested"
+    DENIED = "denied"
+    LIMITED = "limited"
+    INPUT_REQUIRED = "input_required"
+    APPROVED = "approved"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    CANCELLED = "cancelled"
+
+
+ENDS = frozenset({Stage.DENIED, Stage.LIMITED, Stage.COMPLETED, Stage.FAILED, Stage.UNKNOWN, Stage.CANCELLED})
+"""The stages that end a call."""
+
+
+class AuditRecord(Message):
+    """``data`` of an audit event. Absent means not known at that stage."""
+
+    stage: Stage
+    call: str = Field(description="The call id, one through all stages.")
+    seq: int = Field(default=0, ge=0, description="Number of this event at its source instance, from 1: a gap is visible.")
+    actor: str = Field(default="", description="``sub`` of the identity.")
+    roles: list[str] = Field(default_factory=list)
+    auth: str = Field(default="", description="How the identity was proved.")
+    client: str = Field(default="", description="Client name and version, as it says itself.")
+    protocol: str = Field(default="", description="MCP version, ``rest`` or ``stdio``.")
+    method: str = Field(default="tools/call", description="MCP method.")
+    tool: str = Field(default="", description="MCP name of the tool or prompt, or the resource's URI.")
+    service: str = ""
+    version: str = Field(default="", description="Version of the worker that answered.")
+    instance: str = Field(default="", description="Worker instance that answered.")
+    mutating: bool = False
+    arguments: dict[str, Any] | None = Field(default=None, description="Redacted by policy.")
+    arguments_digest: str = Field(default="", description="SHA-256 hex of the arguments' bytes as received.")
+    reason: str = Field(default="", description="The caller's reason for a write.")
+    change_id: str = ""
+    idempotency_key: str = ""
+    rule: str = Field(default="", description="The policy line behind the decision.")
+    executed: Executed | None = None
+    error: ErrorCode | str | None = None
+    message: str = Field(default="", description="The error's sentence.")
+    attempts: int = Field(default=0, ge=0, description="Dispatches of the call.")
+    duration_ms: float | None = Field(default=None, ge=0)
+    request_bytes: int = Field(default=0, ge=0)
+    result_bytes: int = Field(default=0, ge=0)
+    result_digest: str = Field(default="", description="SHA-256 hex of the result's bytes.")
+    replayed: bool = Field(default=False, description="The outcome is a stored one of the same idempotency key.")
+    trace_id: str = ""
+    deadline_ms: int = Field(default=0, ge=0, description="Absolute, Unix milliseconds.")
+
+
+class AuditEvent(CloudEvent):
+    """``audit.<service>.<stage>``; ``type`` is ``opsbus.audit.v1.<stage>``, ``subject`` the tool."""
+
+    data: AuditRecord

@@ -1,0 +1,25 @@
+"""Who is calling: the claims of the short-lived token that travels in ``Opsbus-Identity`` (a JWT, EdDSA, signed by an edge)."""
+
+from pydantic import Field
+
+from opsbus_contracts.model import Message
+
+ISSUER = "opsbus-edge"
+AUDIENCE = "opsbus-bus"
+ALGORITHM = "EdDSA"
+LIFETIME_S = 300
+"""Lifetime of an identity token in seconds; the edge mints the next one at half of it."""
+
+
+class Identity(Message):
+    """The caller as the edge proved it. ``permissions`` are globs such as ``k8s:*``."""
+
+    iss: str = ISSUER
+    aud: str = AUDIENCE
+    sub: str = Field(min_length=1, max_length=256, description="The caller, unique at the issuer.")
+    roles: list[str] = Field(default_factory=list)
+    permissions: list[str] = Field(default_factory=list, description="Permission globs the roles resolved to.")
+    auth: str = Field(default="", description="How the identity was proved: jwt, api_key, anonymous, stdio.")
+    client: str = Field(default="", description="Name of the MCP client, as it says itself.")
+    iat: int = Field(ge=0, description="Issued at, Unix seconds.")
+    exp: int = Field(ge=0, description="Expires at, Unix seconds.")

@@ -1,0 +1,25 @@
+"""Edge to edge: a session's request that landed on another edge than its owner. HTTP itself stays in the edge."""
+
+from pydantic import Field
+
+from opsbus_contracts.model import Message
+
+
+class SessionRequest(Message):
+    """``edge.<instance>.session``: an HTTP request for the owner. The body travels in the message's own bytes after this head.
+
+    The message's body is the request's body; this model travels in the header ``Opsbus-Http``.
+    Replies: one ``head`` (SessionResponse in ``Opsbus-Http``), any number of ``chunk``, one ``end``; ``heartbeat`` between.
+    """
+
+    method: str = Field(max_length=16)
+    path: str = Field(max_length=2048)
+    headers: list[tuple[str, str]] = Field(max_length=200)
+    client: str = Field(default="", description="Address of the HTTP client.")
+
+
+class SessionResponse(Message):
+    """Status and headers of the owner's answer."""
+
+    status: int = Field(ge=100, le=599)
+    headers: list[tuple[str, str]]
