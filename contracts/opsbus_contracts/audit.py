@@ -33,7 +33,9 @@ class AuditRecord(Message):
 
     stage: Stage
     call: str = Field(description="The call id, one through all stages.")
-    seq: int = Field(default=0, ge=0, description="Number of this event at its source instance, from 1: a gap is visible.")
+    seq: int = Field(
+        default=0, ge=0, description="Number of this event at its source instance, from 1: a gap is visible."
+    )
     actor: str = Field(default="", description="``sub`` of the identity.")
     roles: list[str] = Field(default_factory=list)
     auth: str = Field(default="", description="How the identity was proved.")

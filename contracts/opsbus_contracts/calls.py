@@ -82,8 +82,12 @@ class Request(Message):
 
     client: ClientInfo = Field(default_factory=ClientInfo)
     input_responses: dict[str, Any] | None = Field(default=None, description="Answers by key of inputRequests (MRTR).")
-    request_state: str | None = Field(default=None, description="The state this worker gave with input_required, unsealed.")
-    log_level: str | None = Field(default=None, description="Least level of log messages the client asked for; None: none.")
+    request_state: str | None = Field(
+        default=None, description="The state this worker gave with input_required, unsealed."
+    )
+    log_level: str | None = Field(
+        default=None, description="Least level of log messages the client asked for; None: none."
+    )
     progress: bool = Field(default=False, description="The client wants progress.")
 
 

@@ -95,9 +95,13 @@ class Manifest(Message):
     started_at: datetime
     concurrency: int = Field(default=64, ge=1, description="Calls the instance runs at once.")
     metrics_url: str | None = Field(default=None, description="Where its /metrics answers.")
-    schema_hash: str = Field(default="", description="SHA-256 hex over tools, resources and prompts; equal: same offer.")
+    schema_hash: str = Field(
+        default="", description="SHA-256 hex over tools, resources and prompts; equal: same offer."
+    )
     tools: list[ToolSpec] = Field(default_factory=list, max_length=2_000)
     resources: list[ResourceSpec] = Field(default_factory=list, max_length=2_000)
     resource_templates: list[ResourceTemplateSpec] = Field(default_factory=list, max_length=500)
     prompts: list[PromptSpec] = Field(default_factory=list, max_length=500)
-    completions: list[str] = Field(default_factory=list, description="``prompt:<name>:<argument>`` or ``resource:<template>:<variable>``.")
+    completions: list[str] = Field(
+        default_factory=list, description="``prompt:<name>:<argument>`` or ``resource:<template>:<variable>``."
+    )

@@ -1,0 +1,187 @@
+"""The least privilege of every identity on the bus, derived from the subject table and the declared streams.
+
+An identity is ``edge``, ``provisioner``, ``auditor``, ``operator`` or a service token. How they become nkeys in a server's
+configuration is the kit's matter.
+"""
+
+from typing import NamedTuple
+
+from opsbus_contracts.streams import AUDIT_STORE
+from opsbus_contracts.subjects import SUBJECTS, Kind
+
+PLATFORM_IDENTITIES = ("edge", "provisioner", "auditor", "operator")
+"""The identities that are no worker."""
+
+TEMPLATE = "<service>"
+"""Stands for a service's token in a generated template."""
+
+
+class AllowResponses(NamedTuple):
+    """How many messages may answer one request, and for how long. ``true`` in NATS means one and two minutes."""
+
+    max: int
+    expires: str
+
+
+class Grants(NamedTuple):
+    """NATS permissions: subjects that may be published and subscribed; all else is denied."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    allow_responses: AllowResponses | None = None
+
+
+REPLIES = AllowResponses(max=20_000, expires="65m")
+"""A call ends within an hour; a heartbeat a second and progress fit into the count."""
+
+
+def _kv_read(bucket: str, key: str = ">") -> tuple[str, ...]:
+    """Grants to get keys of a bucket (direct get) and to open it."""
+    return (f"$JS.API.STREAM.INFO.KV_{bucket}", f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}")
+
+
+def _kv_watch(bucket: str) -> tuple[str, ...]:
+    """Grants to watch a whole bucket by an ordered consumer."""
+    return (*_kv_read(bucket), *_ordered(f"KV_{bucket}"))
+
+
+def _ordered(stream: str) -> tuple[str, ...]:
+    """Grants to read a stream by an ordered consumer, which leaves no trace in it."""
+    return (
+        f"$JS.API.STREAM.INFO.{stream}",
+        f"$JS.API.CONSUMER.CREATE.{stream}",
+        f"$JS.API.CONSUMER.CREATE.{stream}.>",
+        f"$JS.API.CONSUMER.INFO.{stream}.>",
+        f"$JS.API.CONSUMER.DELETE.{stream}.>",
+        "$JS.FC.>",
+    )
+
+
+def _rows(kind: Kind, *, publisher: str = "", consumer: str = "") -> tuple[str, ...]:
+    def named(roles: str, role: str) -> bool:
+        return not role or role in roles.split(", ")
+
+    return tuple(
+        row.wildcard
+        for row in SUBJECTS
+        if row.kind is kind and named(row.publisher, publisher) and named(row.consumer, consumer)
+    )
+
+
+def grants(identity: str) -> Grants:
+    """The grants of an identity; any name that is no platform identity is a worker's service token.
+
+    Example:
+        ``grants("k8s").subscribe`` holds ``"tool.k8s.* k8s"``: only as a member of its queue group, so that a worker can
+        neither eavesdrop on others nor on its own siblings.
+    """
+    match identity:
+        case "edge":
+            return _edge()
+        case "provisioner":
+            return Grants(publish=(">",), subscribe=(">",))
+        case "auditor":
+            return _auditor()
+        case "operator":
+            return _operator()
+        case _:
+            return _worker(identity)
+
+
+def _edge() -> Grants:
+    return Grants(
+        publish=(
+            *_rows(Kind.REQUEST, publisher="edge"),
+            *_rows(Kind.BROADCAST, publisher="edge"),
+            "audit.edge.*",
+            "event.edge.*",
+            "_INBOX.edge.>",
+            *_kv_watch("CATALOG"),
+            *_kv_read("KEYS"),
+            "$JS.API.STREAM.INFO.AUDIT",
+        ),
+        subscribe=("_INBOX.edge.>", "edge.*.session", "edge.*.cancel", "event.>"),
+    )
+
+
+def _worker(service: str) -> Grants:
+    own_buckets = ("IDEMPOTENCY", "CONFIRMATIONS")
+    publish = [
+        f"audit.{service}.*",
+        f"event.{service}.*",
+        f"$KV.CATALOG.{service}.*",
+        "$JS.API.STREAM.INFO.KV_CATALOG",
+        *(f"$KV.{bucket}.{service}.>" for bucket in own_buckets),
+        *(grant for bucket in own_buckets for grant in _kv_read(bucket, f"{service}.>")),
+        *_kv_read("KEYS"),
+        f"$O.BLOBS.C.{service}-*",
+        f"$O.BLOBS.C.{service}-*.>",
+        "$O.BLOBS.M.>",
+        "$JS.API.STREAM.INFO.OBJ_BLOBS",
+        "$JS.API.DIRECT.GET.OBJ_BLOBS.>",
+        "$JS.API.STREAM.MSG.GET.OBJ_BLOBS",
+        "$JS.API.CONSUMER.CREATE.OBJ_BLOBS.>",
+        "$JS.API.CONSUMER.DELETE.OBJ_BLOBS.>",
+        "$JS.FC.>",
+    ]
+    if service == AUDIT_STORE.service:
+        stream, name = AUDIT_STORE.stream, AUDIT_STORE.name
+        publish += [
+            f"$JS.API.STREAM.INFO.{stream}",
+            f"$JS.API.CONSUMER.INFO.{stream}.{name}",
+            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
+            f"$JS.ACK.{stream}.{name}.>",
+            *_rows(Kind.STREAM, publisher="audit"),
+        ]
+    return Grants(
+        publish=tuple(publish),
+        subscribe=(
+            f"tool.{service}.* {service}",
+            f"mcp.{service}.* {service}",
+            f"cancel.{service}",
+            f"_INBOX.{service}.>",
+            "$SRV.PING",
+            "$SRV.INFO",
+            "$SRV.STATS",
+            *(f"$SRV.{verb}.{service}" for verb in ("PING", "INFO", "STATS")),
+            *(f"$SRV.{verb}.{service}.*" for verb in ("PING", "INFO", "STATS")),
+        ),
+        allow_responses=REPLIES,
+    )
+
+
+def _auditor() -> Grants:
+    return Grants(
+        publish=(
+            *_ordered("AUDIT"),
+            *_ordered("CHECKPOINTS"),
+            "$JS.API.STREAM.MSG.GET.AUDIT",
+            "$JS.API.DIRECT.GET.AUDIT.>",
+        ),
+        subscribe=("_INBOX.auditor.>",),
+    )
+
+
+def _operator() -> Grants:
+    streams = (
+        "AUDIT",
+        "EVENTS",
+        "CHECKPOINTS",
+        "KV_CATALOG",
+        "KV_KEYS",
+        "KV_IDEMPOTENCY",
+        "KV_CONFIRMATIONS",
+        "OBJ_BLOBS",
+    )
+    return Grants(
+        publish=(
+            *(f"$SRV.{verb}" for verb in ("PING", "INFO", "STATS")),
+            *(f"$SRV.{verb}.>" for verb in ("PING", "INFO", "STATS")),
+            "$JS.API.INFO",
+            *(f"$JS.API.STREAM.INFO.{stream}" for stream in streams),
+            f"$JS.API.CONSUMER.INFO.{AUDIT_STORE.stream}.{AUDIT_STORE.name}",
+            *_kv_watch("CATALOG"),
+            *_ordered("EVENTS"),
+        ),
+        subscribe=("_INBOX.operator.>", "event.>"),
+    )

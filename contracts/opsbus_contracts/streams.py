@@ -1,0 +1,85 @@
+"""Streams, buckets and consumers, declared once. ``opsbus provision`` creates them; a worker's start-up never does."""
+
+from typing import NamedTuple
+
+from opsbus_contracts.catalog import CATALOG_TTL_S
+
+DAY_S = 86_400.0
+
+
+class StreamSpec(NamedTuple):
+    """A JetStream stream with limits retention and file storage."""
+
+    name: str
+    subjects: tuple[str, ...]
+    description: str
+    max_age_s: float
+    """Messages older than this are let go. Seconds; 0: never."""
+    max_bytes: int
+    """Bytes kept at most."""
+    discard_new: bool
+    """True: a full stream refuses writes. False: it lets the oldest go."""
+    deny_delete: bool
+    deny_purge: bool
+    duplicate_window_s: float
+    """Equal ``Nats-Msg-Id`` within this long are stored once. Seconds."""
+    max_msg_bytes: int = 1_000_000
+
+
+class BucketSpec(NamedTuple):
+    """A key-value bucket."""
+
+    name: str
+    description: str
+    ttl_s: float
+    """Keys not put again for this long are gone. Seconds; 0: never."""
+    history: int = 1
+    max_bytes: int = 256 * 1024 * 1024
+    limit_marker_ttl_s: float = 0.0
+    """How long the marker of an expired key stays, so that watchers see the expiry. Seconds; 0: no marker."""
+    max_value_bytes: int = 1_000_000
+
+
+class ObjectStoreSpec(NamedTuple):
+    """An object store."""
+
+    name: str
+    description: str
+    ttl_s: float
+    max_bytes: int
+
+
+class ConsumerSpec(NamedTuple):
+    """A durable pull consumer with explicit acknowledgement."""
+
+    stream: str
+    name: str
+    description: str
+    service: str
+    """The service that reads it."""
+    ack_wait_s: float
+    max_ack_pending: int
+
+
+AUDIT = StreamSpec(
+    "AUDIT", ("audit.>",), "Every step of every call: the record.", 90 * DAY_S, 32 * 1024**3, True, True, True, 600.0
+)
+EVENTS = StreamSpec(
+    "EVENTS", ("event.>",), "What services saw and did.", 7 * DAY_S, 4 * 1024**3, False, False, False, 120.0
+)
+CHECKPOINTS = StreamSpec(
+    "CHECKPOINTS", ("checkpoint.>",), "Signed tree heads over AUDIT.", 0.0, 1024**3, True, True, True, 600.0
+)
+STREAMS: tuple[StreamSpec, ...] = (AUDIT, EVENTS, CHECKPOINTS)
+
+CATALOG = BucketSpec("CATALOG", "Which workers are alive and what they offer.", CATALOG_TTL_S, limit_marker_ttl_s=5.0)
+KEYS = BucketSpec("KEYS", "Public keys: who may sign identities.", 0.0, history=5)
+IDEMPOTENCY = BucketSpec("IDEMPOTENCY", "First outcomes by idempotency key.", DAY_S)
+CONFIRMATIONS = BucketSpec("CONFIRMATIONS", "Plans that wait for their confirmation; spent once.", 600.0)
+BUCKETS: tuple[BucketSpec, ...] = (CATALOG, KEYS, IDEMPOTENCY, CONFIRMATIONS)
+
+BLOBS = ObjectStoreSpec("BLOBS", "Results too large for a message.", DAY_S, 8 * 1024**3)
+OBJECT_STORES: tuple[ObjectStoreSpec, ...] = (BLOBS,)
+
+AUDIT_STORE = ConsumerSpec("AUDIT", "audit-store", "The audit worker's place in the record.", "audit", 30.0, 2_000)
+CONSUMERS: tuple[ConsumerSpec, ...] = (AUDIT_STORE,)
