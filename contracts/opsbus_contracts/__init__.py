@@ -1,7 +1,7 @@
 """What travels on the bus, and nothing else: subjects, models, error codes, streams, permissions.
 
-Everything that other files state about the bus (JSON Schemas, AsyncAPI, NATS permissions, the README's table) is generated
-from here by ``python -m opsbus_contracts``. No transport, no I/O and no dependency but pydantic live here.
+Everything that other files state about the bus (JSON Schemas, AsyncAPI, NATS permissions, the README's table) is
+generated from here by ``python -m opsbus_contracts``. No transport, no I/O and no dependency but pydantic live here.
 """
 
 from opsbus_contracts.audit import AuditEvent, AuditRecord, Stage

@@ -1,4 +1,7 @@
-"""Audit events: every step of a call, as CloudEvents on ``audit.<service>.<stage>``. Storing and proving live in the audit service."""
+"""Audit events: every step of a call, as CloudEvents on ``audit.<service>.<stage>``.
+
+Storing and proving live in the audit service.
+"""
 
 from enum import StrEnum
 from typing import Any
@@ -31,7 +34,7 @@ ENDS = frozenset({Stage.DENIED, Stage.LIMITED, Stage.COMPLETED, Stage.FAILED, St
 class AuditRecord(Message):
     """``data`` of an audit event. Absent means not known at that stage."""
 
-    stage: Stage
+    stage: Stage | str = Field(description="A Stage, or one that a later release added.")
     call: str = Field(description="The call id, one through all stages.")
     seq: int = Field(
         default=0, ge=0, description="Number of this event at its source instance, from 1: a gap is visible."

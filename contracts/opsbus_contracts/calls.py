@@ -1,8 +1,8 @@
-"""Calls: the request models, the parts of a reply and the headers both carry. How a call is carried out is the kit's matter.
+"""Calls: the request models, the parts of a reply and the headers both carry. Carrying them out is the kit's matter.
 
-A reply is several messages on the caller's inbox: any number of ``heartbeat``, ``progress`` and ``log``, then exactly one of
-``ok``, ``input_required`` or ``error``. The body of ``ok`` and ``input_required`` is the MCP result, byte for byte; the body
-of ``error`` is an ErrorBody; the body of ``heartbeat`` is empty.
+A reply is several messages on the caller's inbox: any number of ``heartbeat``, ``progress`` and ``log``, then exactly
+one of ``ok``, ``input_required`` or ``error``. The body of ``ok`` and ``input_required`` is the MCP result, byte for
+byte; the body of ``error`` is an ErrorBody; the body of ``heartbeat`` is empty.
 """
 
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""What a worker announces: its manifest with tools, resources, prompts. How the edge merges manifests is the edge's matter."""
+"""What a worker announces: its manifest with tools, resources, prompts. Merging manifests is the edge's matter."""
 
 from datetime import datetime
 from typing import Any, Literal

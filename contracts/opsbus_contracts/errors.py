@@ -1,9 +1,10 @@
-"""The error shape and the closed list of codes, with what each means over MCP and over HTTP. No exceptions live here."""
+"""The error shape and the list of codes, with what each means over MCP and over HTTP. No exceptions live here."""
 
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from opsbus_contracts.model import Message
 
@@ -49,6 +50,17 @@ class ErrorCode(StrEnum):
     AUDIT_UNAVAILABLE = "audit_unavailable"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "ErrorCode | None":
+        """A code that a later release added reads as ``internal``, so that an old reader still gets the message."""
+        return cls.INTERNAL if isinstance(value, str) else None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler.resolve_ref_schema(handler(core))
+        schema["x-extensible-enum"] = True
+        return schema
 
 
 class CodeInfo(NamedTuple):

@@ -1,4 +1,4 @@
-"""Who is calling: the claims of the short-lived token that travels in ``Opsbus-Identity`` (a JWT, EdDSA, signed by an edge)."""
+"""Who is calling: the claims of the short-lived token in ``Opsbus-Identity`` (a JWT, EdDSA, signed by an edge)."""
 
 from pydantic import Field
 

@@ -1,7 +1,7 @@
 """The least privilege of every identity on the bus, derived from the subject table and the declared streams.
 
-An identity is ``edge``, ``provisioner``, ``auditor``, ``operator`` or a service token. How they become nkeys in a server's
-configuration is the kit's matter.
+An identity is ``edge``, ``provisioner``, ``auditor``, ``operator`` or a service token. How they become nkeys in a
+server's configuration is the kit's matter.
 """
 
 from typing import NamedTuple
@@ -72,20 +72,21 @@ def grants(identity: str) -> Grants:
     """The grants of an identity; any name that is no platform identity is a worker's service token.
 
     Example:
-        ``grants("k8s").subscribe`` holds ``"tool.k8s.* k8s"``: only as a member of its queue group, so that a worker can
-        neither eavesdrop on others nor on its own siblings.
+        ``grants("k8s").subscribe`` holds ``"tool.k8s.* k8s"``: only as a member of its queue group, so that a worker
+        can eavesdrop neither on others nor on its own siblings.
     """
     match identity:
         case "edge":
-            return _edge()
+            found = _edge()
         case "provisioner":
-            return Grants(publish=(">",), subscribe=(">",))
+            found = Grants(publish=(">",), subscribe=(">",))
         case "auditor":
-            return _auditor()
+            found = _auditor()
         case "operator":
-            return _operator()
+            found = _operator()
         case _:
-            return _worker(identity)
+            found = _worker(identity)
+    return found._replace(publish=tuple(dict.fromkeys(found.publish)), subscribe=tuple(dict.fromkeys(found.subscribe)))
 
 
 def _edge() -> Grants:
@@ -100,7 +101,7 @@ def _edge() -> Grants:
             *_kv_read("KEYS"),
             "$JS.API.STREAM.INFO.AUDIT",
         ),
-        subscribe=("_INBOX.edge.>", "edge.*.session", "edge.*.cancel", "event.>"),
+        subscribe=("_INBOX.edge.>", "edge.*.session", "edge.*.cancel", "event.*.resource_updated"),
     )
 
 

@@ -6,10 +6,10 @@ from opsbus_contracts.model import Message
 
 
 class SessionRequest(Message):
-    """``edge.<instance>.session``: an HTTP request for the owner. The body travels in the message's own bytes after this head.
+    """``edge.<instance>.session``: an HTTP request for the owner.
 
-    The message's body is the request's body; this model travels in the header ``Opsbus-Http``.
-    Replies: one ``head`` (SessionResponse in ``Opsbus-Http``), any number of ``chunk``, one ``end``; ``heartbeat`` between.
+    The message's body is the request's body; this model travels in the header ``Opsbus-Http``. Replies: one ``head``
+    (SessionResponse in ``Opsbus-Http``), any number of ``chunk``, one ``end``; ``heartbeat`` between.
     """
 
     method: str = Field(max_length=16)
