@@ -1,0 +1,38 @@
+# opsbus: two commands matter, `make up` and `make test`. The rest is for who changes the code.
+PY := .venv/bin/python
+SOURCES := contracts shared services tests bench
+INSTALLED := .venv/.installed
+
+.PHONY: up test check format contracts release conformance lock clean
+up: $(INSTALLED)
+	@.venv/bin/opsbus up $(ARGS)
+
+test: $(INSTALLED)
+	@.venv/bin/pytest -n $${OPSBUS_TEST_PROCESSES:-2} --dist loadgroup -m "not conformance" $(ARGS)
+
+conformance: $(INSTALLED)
+	@.venv/bin/pytest -m conformance -s $(ARGS)
+
+check: $(INSTALLED)
+	@.venv/bin/ruff check $(SOURCES) && .venv/bin/ruff format --check $(SOURCES)
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@$(PY) -m opsbus_contracts check
+
+format: $(INSTALLED)
+	@.venv/bin/ruff check --fix $(SOURCES); .venv/bin/ruff format $(SOURCES)
+
+contracts: $(INSTALLED)
+	@$(PY) -m opsbus_contracts write
+
+release: $(INSTALLED)
+	@$(PY) -m opsbus_contracts release
+
+lock: $(INSTALLED)
+	@scripts/lock
+
+clean:
+	rm -rf .venv .opsbus .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(INSTALLED): requirements.lock scripts/install pyproject.toml contracts/pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml)
+	@scripts/install && touch $@
