@@ -1,0 +1,1 @@
+"""The Kubernetes API emulator: an object store, the HTTP face over it, and the controllers that act on it."""

@@ -1,0 +1,1 @@
+"""What the kinds of objects mean: their defaults, and what makes them invalid."""
