@@ -1,0 +1,137 @@
+"""Statements about changes and the calendar. The connection and its transaction belong to the caller (store.py)."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from opsbus import ErrorCode, ToolError
+from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from opsbus_cmdb import tables
+from opsbus_cmdb.asset_store import read_asset
+from opsbus_cmdb.calendar import covers
+from opsbus_cmdb.database import UtcDateTime
+from opsbus_cmdb.inventory import ChangeSlice
+from opsbus_cmdb.model import Change, Window
+from opsbus_cmdb.query import ChangeQuery, decode_cursor, encode_cursor, near
+
+_change = tables.change
+_link = tables.change_asset
+_asset = tables.asset
+_WINDOWS_MAX = 50
+_CALLS_MAX = 500
+_NEAR_AMONG = 2_000
+
+_order = func.coalesce(_change.c.planned_start, _change.c.created_at, type_=UtcDateTime())
+_start = func.coalesce(_change.c.actual_start, _change.c.planned_start, _change.c.created_at, type_=UtcDateTime())
+_end = func.coalesce(_change.c.actual_end, _change.c.planned_end, type_=UtcDateTime())
+
+
+def _matches(query: ChangeQuery) -> ColumnElement[bool]:
+    conditions: list[ColumnElement[bool]] = []
+    if query.assets is not None:
+        touched = select(_link.c.number).join(_asset, _asset.c.id == _link.c.asset_id).where(_asset.c.ref.in_(query.assets))
+        conditions.append(_change.c.number.in_(touched))
+    if query.since is not None:
+        conditions.append(or_(_end.is_(None), _end >= query.since))
+    if query.until is not None:
+        conditions.append(_start <= query.until)
+    if query.states:
+        conditions.append(_change.c.state.in_([state.value for state in query.states]))
+    if query.types:
+        conditions.append(_change.c.type.in_([kind.value for kind in query.types]))
+    return and_(True, *conditions)
+
+
+async def find(connection: AsyncConnection, query: ChangeQuery, limit: int, cursor: str | None) -> ChangeSlice:
+    """A page of changes, the latest planned first, and the calendar windows of the same time."""
+    where = _matches(query)
+    total = (await connection.execute(select(func.count()).select_from(_change).where(where))).scalar_one()
+    page = where
+    if cursor is not None:
+        micros, number = decode_cursor(cursor, query.digest(), (int, str))
+        page = and_(where, tuple_(_order, _change.c.number) < tuple_(_instant(micros), number))
+    statement = select(_change, _order.label("order_at")).where(page)
+    statement = statement.order_by(_order.desc(), _change.c.number.desc()).limit(limit + 1)
+    rows = (await connection.execute(statement)).all()
+    kept = rows[:limit]
+    cursors = [encode_cursor(query.digest(), [_micros(row.order_at), row.number]) for row in kept]
+    refs = await _asset_refs(connection, [row.number for row in kept])
+    return ChangeSlice(
+        items=[_read(row, refs) for row in kept],
+        total=total,
+        next_cursor=cursors[-1] if len(rows) > limit else None,
+        cursors=cursors,
+        windows=await _windows(connection, query),
+    )
+
+
+def _micros(moment: datetime) -> int:
+    # Whole arithmetic: a float would round the microseconds, and a row could be listed twice or never.
+    since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _instant(micros: int) -> datetime:
+    try:
+        seconds, rest = divmod(micros, 1_000_000)
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+    except (OverflowError, OSError, ValueError) as wrong:
+        raise ToolError(ErrorCode.INVALID_ARGUMENTS, "the cursor is not one this tool gave") from wrong
+
+
+def _read(row: Any, refs: dict[str, list[str]]) -> Change:
+    return Change.model_validate({**row._mapping, "asset_refs": refs.get(row.number, [])})
+
+
+async def _asset_refs(connection: AsyncConnection, numbers: list[str]) -> dict[str, list[str]]:
+    statement = select(_link.c.number, _asset.c.ref).join(_asset, _asset.c.id == _link.c.asset_id)
+    rows = (await connection.execute(statement.where(_link.c.number.in_(numbers)).order_by(_asset.c.ref))).all()
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row.number, []).append(row.ref)
+    return found
+
+
+async def _windows(connection: AsyncConnection, query: ChangeQuery) -> list[Window]:
+    table = tables.window
+    statement = select(table).order_by(table.c.start).limit(_WINDOWS_MAX)
+    if query.since is not None:
+        statement = statement.where(table.c.end >= query.since)
+    if query.until is not None:
+        statement = statement.where(table.c.start <= query.until)
+    windows = [Window.model_validate(row._mapping) for row in (await connection.execute(statement)).all()]
+    if query.assets is None or not windows:
+        return windows
+    rows = (await connection.execute(select(_asset).where(_asset.c.ref.in_(query.assets)))).all()
+    assets = [read_asset(row) for row in rows]
+    return [window for window in windows if any(covers(window, item) for item in assets)]
+
+
+async def get(connection: AsyncConnection, number: str) -> Change:
+    """A change by number.
+
+    Raises:
+        ToolError: ``not_found`` with near numbers.
+    """
+    row = (await connection.execute(select(_change).where(_change.c.number == number))).first()
+    if row is not None:
+        return _read(row, await _asset_refs(connection, [number]))
+    latest = select(_change.c.number).order_by(_order.desc()).limit(_NEAR_AMONG)
+    known = list((await connection.execute(latest)).scalars())
+    raise ToolError(
+        ErrorCode.NOT_FOUND,
+        f"no change {number!r}",
+        hint="cmdb_get_change_records lists changes",
+        did_you_mean=near(number, known),
+    )
+
+
+async def note_call(connection: AsyncConnection, number: str, call_id: str) -> None:
+    """Write down that a call was made under a change, once."""
+    locked = select(_change.c.tool_call_ids).where(_change.c.number == number).with_for_update()
+    calls = (await connection.execute(locked)).scalar_one()
+    if call_id in calls or len(calls) >= _CALLS_MAX:
+        return
+    values = {"tool_call_ids": [*calls, call_id], "updated_at": datetime.now(UTC)}
+    await connection.execute(update(_change).where(_change.c.number == number).values(values))

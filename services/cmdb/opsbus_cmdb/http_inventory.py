@@ -1,0 +1,206 @@
+"""The HTTP backend: an inventory that a CMDB keeps elsewhere. Bounded in time and size, and every failure says which system and what to do."""
+
+import asyncio
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+from opsbus import ErrorCode, ToolError
+from pydantic import BaseModel, ValidationError
+
+from opsbus_cmdb.http_api import ASSETS, CHANGES, FILTER, TOPOLOGY, Fault, FaultBody, Groups, StatusPatch
+from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
+from opsbus_cmdb.model import Asset, Change
+from opsbus_cmdb.query import AssetQuery, ChangeQuery, StatusChange, TopologyQuery
+
+M = TypeVar("M", bound=BaseModel)
+Params = list[tuple[str, str]]
+
+_PASSED_ON = frozenset(
+    {
+        ErrorCode.NOT_FOUND,
+        ErrorCode.CONFLICT,
+        ErrorCode.PRECONDITION_FAILED,
+        ErrorCode.INVALID_ARGUMENTS,
+    }
+)
+"""Errors of the CMDB that are the caller's business; every other one is between the worker and the CMDB."""
+
+
+class HttpInventory:
+    """An `Inventory` behind ``/api/v1``. Open it with ``async with``."""
+
+    def __init__(self, url: str, api_key: str, timeout_s: float = 10.0, body_bytes_max: int = 8_000_000) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("CMDB_URL must look like https://cmdb.example")
+        host = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
+        self._where = f"{parts.scheme}://{host}"
+        self._base = f"{self._where}{parts.path.rstrip('/')}"
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, 5.0))
+        self._body_bytes_max = body_bytes_max
+        self._session: aiohttp.ClientSession | None = None
+        self.source = f"cmdb ({self._where})"
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(headers=self._headers, timeout=self._timeout)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def find_assets(self, query: AssetQuery, limit: int, cursor: str | None) -> AssetSlice:
+        """See Inventory."""
+        params = [*_asset_params(query), ("limit", str(limit)), *_given("cursor", cursor)]
+        return await self._get(ASSETS, AssetSlice, params)
+
+    async def count_assets(self, query: AssetQuery, group_by: str) -> list[Group]:
+        """See Inventory."""
+        return (await self._get(ASSETS, Groups, [*_asset_params(query), ("group_by", group_by)])).groups
+
+    async def get_asset(self, key: str) -> Asset:
+        """See Inventory."""
+        return await self._get(f"{ASSETS}/{quote(key, safe='')}", Asset)
+
+    async def topology(self, key: str, query: TopologyQuery) -> Topology:
+        """See Inventory."""
+        params = [("direction", query.direction.value), ("depth", str(query.depth)), ("nodes_max", str(query.nodes_max))]
+        params += [("type", kind.value) for kind in query.types]
+        return await self._get(f"{TOPOLOGY}/{quote(key, safe='')}", Topology, params)
+
+    async def set_status(self, asset_id: str, change: StatusChange) -> Asset:
+        """See Inventory. When the answer stays away after the request went out, the outcome is unknown, and said to be."""
+        patch = StatusPatch.model_validate(change.model_dump(exclude={"expected_version"}))
+        return await self._ask(
+            "PATCH",
+            f"{ASSETS}/{quote(asset_id, safe='')}",
+            Asset,
+            headers={"If-Match": f'"{change.expected_version}"'},
+            json=patch.model_dump(),
+        )
+
+    async def find_changes(self, query: ChangeQuery, limit: int, cursor: str | None) -> ChangeSlice:
+        """See Inventory."""
+        if query.assets is not None and not query.assets:
+            return ChangeSlice(items=[], total=0)
+        params: Params = [("asset", ref) for ref in query.assets or []]
+        params += [("state", state.value) for state in query.states] + [("type", kind.value) for kind in query.types]
+        params += [*_given("since", query.since and query.since.isoformat())]
+        params += [*_given("until", query.until and query.until.isoformat())]
+        return await self._get(CHANGES, ChangeSlice, [*params, ("limit", str(limit)), *_given("cursor", cursor)])
+
+    async def get_change(self, number: str) -> Change:
+        """See Inventory."""
+        return await self._get(f"{CHANGES}/{quote(number, safe='')}", Change)
+
+    async def _get(self, path: str, model: type[M], params: Params | None = None) -> M:
+        return await self._ask("GET", path, model, params=params or [])
+
+    async def _ask(self, method: str, path: str, model: type[M], **request: Any) -> M:
+        if self._session is None:
+            raise RuntimeError("the HTTP inventory is used outside of its `async with`")
+        try:
+            # A redirect could carry the key to another host.
+            async with self._session.request(
+                method, self._base + path, allow_redirects=False, **request
+            ) as response:
+                status, body = response.status, await self._body(response)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._no_answer(method, error) from error
+        if status >= 300:
+            self._refused(method, path, status, body)
+        try:
+            return model.model_validate_json(body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the body"
+            raise ToolError(
+                ErrorCode.BACKEND_ERROR if method == "GET" else ErrorCode.OUTCOME_UNKNOWN,
+                f"the CMDB at {self._where} answered {method} {path} with something else than expected ({where}: {first['msg']})",
+                hint="check that CMDB_URL points at a CMDB that speaks the API in opsbus_cmdb/http_api.py",
+            ) from error
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(65_536):
+            body += chunk
+            if len(body) > self._body_bytes_max:
+                raise ToolError(
+                    ErrorCode.RESULT_TOO_LARGE,
+                    f"the CMDB at {self._where} answered with more than {self._body_bytes_max} bytes",
+                    hint="ask for less: a filter, a smaller limit, a smaller depth",
+                )
+        return bytes(body)
+
+    def _no_answer(self, method: str, error: Exception) -> ToolError:
+        slow = isinstance(error, asyncio.TimeoutError)
+        unsent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+        what = "did not answer in time" if slow else f"cannot be reached ({type(error).__name__})"
+        if method != "GET" and not unsent:
+            return ToolError(
+                ErrorCode.OUTCOME_UNKNOWN,
+                f"the CMDB at {self._where} {what} after the change was sent: it may have been recorded",
+                hint="look at the asset's version and status with cmdb_query_assets before trying again",
+            )
+        return ToolError(
+            ErrorCode.BACKEND_UNAVAILABLE,
+            f"the CMDB at {self._where} {what}",
+            hint="check CMDB_URL and that the CMDB is up, then try again",
+        )
+
+    def _refused(self, method: str, path: str, status: int, body: bytes) -> NoReturn:
+        fault = _fault(body)
+        if fault is not None and fault.code in _PASSED_ON:
+            raise ToolError(
+                ErrorCode(fault.code),
+                fault.message,
+                hint=fault.hint,
+                did_you_mean=fault.did_you_mean,
+                details=fault.details,
+            )
+        said = f": {fault.message}" if fault else ""
+        if status in {401, 403}:
+            raise ToolError(
+                ErrorCode.BACKEND_ERROR,
+                f"the CMDB at {self._where} refused the worker's key ({status})",
+                hint="set CMDB_API_KEY to a key that may read assets and, for changes of status, write them",
+            )
+        if status == 404:
+            raise ToolError(
+                ErrorCode.BACKEND_ERROR,
+                f"the CMDB at {self._where} has no {method} {path.rsplit('/', 1)[0] or path}",
+                hint="check CMDB_URL, and that this CMDB offers this part of /api/v1",
+            )
+        unwell = status in {429, 502, 503, 504}
+        if status >= 500 and method != "GET" and not unwell:
+            raise ToolError(
+                ErrorCode.OUTCOME_UNKNOWN,
+                f"the CMDB at {self._where} failed with {status} while the change was made{said}",
+                hint="look at the asset's version and status with cmdb_query_assets before trying again",
+            )
+        raise ToolError(
+            ErrorCode.BACKEND_UNAVAILABLE if unwell or status >= 500 else ErrorCode.BACKEND_ERROR,
+            f"the CMDB at {self._where} answered {method} with {status}{said}",
+            hint="try again shortly; if it stays, look at the CMDB's own log" if unwell else "look at the CMDB's own log",
+        )
+
+
+def _asset_params(query: AssetQuery) -> Params:
+    params = [(FILTER + name, value) for name, values in query.filters.items() for value in values]
+    return [*_given("text", query.text), *params]
+
+
+def _given(name: str, value: str | None) -> Params:
+    return [(name, value)] if value else []
+
+
+def _fault(body: bytes) -> Fault | None:
+    try:
+        return FaultBody.model_validate_json(body).error
+    except ValidationError:
+        return None

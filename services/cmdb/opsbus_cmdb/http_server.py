@@ -1,0 +1,214 @@
+"""The embedded store over the CMDB's HTTP API: a small real CMDB, ``python -m opsbus_cmdb.http_server``. No tool lives here."""
+
+import hmac
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
+from typing import TypeVar
+
+from aiohttp import web
+from opsbus import ErrorCode, ToolError
+from opsbus_contracts.errors import CODES
+from pydantic import BaseModel, ValidationError
+
+from opsbus_cmdb import seed
+from opsbus_cmdb.http_api import ASSETS, CHANGES, FILTER, TOPOLOGY, Fault, FaultBody, Groups, StatusPatch
+from opsbus_cmdb.inventory import Inventory
+from opsbus_cmdb.query import (
+    LIMIT_MAX,
+    ChangeQuery,
+    StatusChange,
+    TopologyQuery,
+    asset_query,
+    check_group,
+)
+from opsbus_cmdb.store import EmbeddedInventory
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+M = TypeVar("M", bound=BaseModel)
+
+_INVENTORY = web.AppKey("inventory", Inventory)
+_BODY_BYTES_MAX = 64_000
+_log = logging.getLogger("opsbus.cmdb.http")
+
+
+def application(inventory: Inventory, api_key: str) -> web.Application:
+    """The API over ``inventory``. Everything but /health wants ``Authorization: Bearer <api_key>``.
+
+    Raises:
+        ValueError: an empty key, which would let everybody in.
+    """
+    if not api_key:
+        raise ValueError("the CMDB's API needs a key: set CMDB_API_KEY")
+    app = web.Application(middlewares=[_errors, _bearer(api_key)], client_max_size=_BODY_BYTES_MAX)
+    app[_INVENTORY] = inventory
+    app.add_routes(
+        [
+            web.get("/health", _health),
+            web.get(ASSETS, _assets),
+            web.get(ASSETS + "/{key:.+}", _asset),
+            web.patch(ASSETS + "/{key:.+}", _patch),
+            web.get(TOPOLOGY + "/{key:.+}", _topology),
+            web.get(CHANGES, _changes),
+            web.get(CHANGES + "/{number:.+}", _change),
+        ]
+    )
+    return app
+
+
+def _bearer(api_key: str) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+    wanted = f"Bearer {api_key}".encode()
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "").encode()
+        if request.path != "/health" and not hmac.compare_digest(given, wanted):
+            return _answer(Fault(code="unauthenticated", message="no valid key", hint="send Authorization: Bearer <key>"), 401)
+        return await handler(request)
+
+    return check
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ToolError as error:
+        fault = Fault(
+            code=error.code.value,
+            message=error.message,
+            hint=error.hint,
+            did_you_mean=error.did_you_mean,
+            details=error.details,
+        )
+        return _answer(fault, CODES[error.code].http)
+    except web.HTTPException as error:
+        return _answer(Fault(code="invalid_request", message=error.reason), error.status)
+    except Exception:
+        _log.exception("request failed")
+        return _answer(Fault(code="internal", message="the CMDB failed", hint="its log says why"), 500)
+
+
+def _answer(fault: Fault, status: int) -> web.Response:
+    return web.Response(text=FaultBody(error=fault).model_dump_json(), status=status, content_type="application/json")
+
+
+def _json(body: BaseModel) -> web.Response:
+    return web.Response(text=body.model_dump_json(), content_type="application/json")
+
+
+def _checked(model: type[M], values: object) -> M:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ToolError(ErrorCode.INVALID_ARGUMENTS, f"{where}: {first['msg']}") from error
+
+
+def _known(request: web.Request, *names: str) -> None:
+    unknown = [name for name in request.query if name not in names and not name.startswith(FILTER)]
+    if unknown:
+        raise ToolError(
+            ErrorCode.INVALID_ARGUMENTS, f"unknown parameter {unknown[0]!r}", hint=f"valid: {', '.join(names)}"
+        )
+
+
+def _limit(request: web.Request) -> int:
+    given = request.query.get("limit", "50")
+    if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= LIMIT_MAX:
+        raise ToolError(ErrorCode.INVALID_ARGUMENTS, f"limit must be 1 to {LIMIT_MAX}")
+    return int(given)
+
+
+async def _health(_request: web.Request) -> web.Response:
+    return web.json_response({"status": "ok"})
+
+
+async def _assets(request: web.Request) -> web.Response:
+    _known(request, "text", "group_by", "limit", "cursor", f"{FILTER}<name>")
+    names = dict.fromkeys(name for name in request.query if name.startswith(FILTER))
+    filters = {name.removeprefix(FILTER): request.query.getall(name) for name in names}
+    query = asset_query(request.query.get("text"), filters)
+    inventory = request.app[_INVENTORY]
+    group_by = request.query.get("group_by")
+    if group_by is not None:
+        return _json(Groups(groups=await inventory.count_assets(query, check_group(group_by))))
+    return _json(await inventory.find_assets(query, _limit(request), request.query.get("cursor")))
+
+
+async def _asset(request: web.Request) -> web.Response:
+    asset = await request.app[_INVENTORY].get_asset(request.match_info["key"])
+    response = _json(asset)
+    response.headers["ETag"] = f'"{asset.version}"'
+    return response
+
+
+async def _patch(request: web.Request) -> web.Response:
+    version = request.headers.get("If-Match", "").strip('"')
+    if not version.isascii() or not version.isdigit():
+        raise ToolError(
+            ErrorCode.PRECONDITION_FAILED, "no If-Match", hint='send If-Match: "<version>" of the record you looked at'
+        )
+    try:
+        patch = StatusPatch.model_validate_json(await request.read())
+    except ValidationError as error:
+        raise ToolError(ErrorCode.INVALID_ARGUMENTS, "the body is not a status patch", hint="see http_api.py") from error
+    change = _checked(StatusChange, {**patch.model_dump(), "expected_version": int(version)})
+    return _json(await request.app[_INVENTORY].set_status(request.match_info["key"], change))
+
+
+async def _topology(request: web.Request) -> web.Response:
+    _known(request, "direction", "depth", "nodes_max", "type")
+    values: dict[str, object] = {name: request.query[name] for name in request.query if name != "type"}
+    values["types"] = request.query.getall("type", [])
+    query = _checked(TopologyQuery, values)
+    return _json(await request.app[_INVENTORY].topology(request.match_info["key"], query))
+
+
+async def _changes(request: web.Request) -> web.Response:
+    _known(request, "asset", "since", "until", "state", "type", "limit", "cursor")
+    values: dict[str, object] = {
+        "assets": request.query.getall("asset", []) or None,
+        "states": request.query.getall("state", []),
+        "types": request.query.getall("type", []),
+    }
+    values |= {name: _moment(request, name) for name in ("since", "until") if name in request.query}
+    query = _checked(ChangeQuery, values)
+    return _json(await request.app[_INVENTORY].find_changes(query, _limit(request), request.query.get("cursor")))
+
+
+def _moment(request: web.Request, name: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(request.query[name])
+    except ValueError as error:
+        raise ToolError(ErrorCode.INVALID_ARGUMENTS, f"{name} must be an RFC 3339 time") from error
+    if moment.tzinfo is None:
+        raise ToolError(ErrorCode.INVALID_ARGUMENTS, f"{name} must say its zone: 2026-01-31T10:00:00Z")
+    return moment
+
+
+async def _change(request: web.Request) -> web.Response:
+    return _json(await request.app[_INVENTORY].get_change(request.match_info["number"]))
+
+
+def main() -> None:
+    """Serve: CMDB_API_KEY, OPSBUS_CMDB_DATABASE_URL, OPSBUS_CMDB_SEED, CMDB_HOST (127.0.0.1) and CMDB_PORT (8085)."""
+    store = EmbeddedInventory(os.environ.get("OPSBUS_CMDB_DATABASE_URL", "sqlite:///.opsbus/cmdb-http.sqlite3"))
+    app = application(store, os.environ.get("CMDB_API_KEY", ""))
+
+    async def opened(_app: web.Application) -> AsyncIterator[None]:
+        async with store:
+            name = os.environ.get("OPSBUS_CMDB_SEED", "")
+            if name:
+                await store.load(seed.estate(name))
+            yield
+
+    app.cleanup_ctx.append(opened)
+    host, port = os.environ.get("CMDB_HOST", "127.0.0.1"), int(os.environ.get("CMDB_PORT", "8085"))
+    web.run_app(app, host=host, port=port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The port: what the tools need from an inventory, whoever keeps it. Two backends fill it: the embedded store and a CMDB over HTTP."""
+
+from typing import Protocol
+
+from pydantic import BaseModel, Field
+
+from opsbus_cmdb.model import Asset, Change, Relationship, Window
+from opsbus_cmdb.query import AssetQuery, ChangeQuery, StatusChange, TopologyQuery
+
+
+class AssetSlice(BaseModel):
+    """One page of assets, the unhealthy first."""
+
+    items: list[Asset]
+    total: int = Field(ge=0)
+    next_cursor: str | None = None
+    cursors: list[str] = Field(default_factory=list, description="The cursor after each item, to cut a page shorter.")
+
+
+class Group(BaseModel):
+    """How many assets share a value."""
+
+    value: str
+    count: int = Field(ge=0)
+
+
+class ChangeSlice(BaseModel):
+    """One page of changes, the latest planned first."""
+
+    items: list[Change]
+    total: int = Field(ge=0)
+    next_cursor: str | None = None
+    cursors: list[str] = Field(default_factory=list, description="The cursor after each item, to cut a page shorter.")
+    windows: list[Window] = Field(default_factory=list, description="Freeze and maintenance windows in the same time.")
+
+
+class TopologyNode(BaseModel):
+    """An asset of a topology, `depth` steps from the root (0: the root)."""
+
+    asset: Asset
+    depth: int = Field(ge=0)
+
+
+class Topology(BaseModel):
+    """What was reached from a root, nearest first, each asset once."""
+
+    root: str = Field(description="Id of the asset walked from.")
+    nodes: list[TopologyNode]
+    edges: list[Relationship] = Field(description="Between the nodes listed.")
+    truncated: bool = Field(default=False, description="More was within `depth` than the node limit lets through.")
+
+
+class Inventory(Protocol):
+    """An inventory. Every method raises ToolError with a code, a message and a hint; none returns half an answer silently."""
+
+    source: str
+    """What the answers call it: `cmdb (embedded)`, `cmdb (https://...)`."""
+
+    async def find_assets(self, query: AssetQuery, limit: int, cursor: str | None) -> AssetSlice:
+        """Assets that match, the unhealthy and critical first."""
+        ...
+
+    async def count_assets(self, query: AssetQuery, group_by: str) -> list[Group]:
+        """How many assets match per value of a field, the most first."""
+        ...
+
+    async def get_asset(self, key: str) -> Asset:
+        """An asset by id, ref, or a name that only one asset has; ``not_found`` names near ones."""
+        ...
+
+    async def topology(self, key: str, query: TopologyQuery) -> Topology:
+        """What is reached from an asset. Never loops, never holds more than the node limit."""
+        ...
+
+    async def set_status(self, asset_id: str, change: StatusChange) -> Asset:
+        """Record a status if the version is still the expected one (else ``precondition_failed``); the new record."""
+        ...
+
+    async def find_changes(self, query: ChangeQuery, limit: int, cursor: str | None) -> ChangeSlice:
+        """Changes that match, and the calendar windows of the same time."""
+        ...
+
+    async def get_change(self, number: str) -> Change:
+        """A change by number."""
+        ...

@@ -1,0 +1,105 @@
+"""The embedded backend: an inventory in SQLite or PostgreSQL. Connections, transactions and errors; the statements stand beside."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from opsbus_cmdb import asset_store, change_store, tables, topology_store
+from opsbus_cmdb.database import create_schema, open_engine, unavailable
+from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
+from opsbus_cmdb.model import Asset, Change
+from opsbus_cmdb.query import AssetQuery, ChangeQuery, StatusChange, TopologyQuery
+from opsbus_cmdb.seed import Estate
+
+
+class EmbeddedInventory:
+    """An `Inventory` in a database of our own. Open it with ``async with``: that creates the tables that are missing."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_engine(url)
+        self.source = f"cmdb (embedded, {self._engine.dialect.name})"
+
+    async def __aenter__(self) -> Self:
+        try:
+            await create_schema(self._engine, tables.metadata)
+        except (SQLAlchemyError, OSError) as error:
+            await self._engine.dispose()
+            raise unavailable("its tables were prepared", error) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _transaction(self, doing: str) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            raise unavailable(doing, error) from error
+
+    async def find_assets(self, query: AssetQuery, limit: int, cursor: str | None) -> AssetSlice:
+        """See Inventory."""
+        async with self._transaction("assets were searched") as connection:
+            return await asset_store.find(connection, query, limit, cursor)
+
+    async def count_assets(self, query: AssetQuery, group_by: str) -> list[Group]:
+        """See Inventory."""
+        async with self._transaction("assets were counted") as connection:
+            return await asset_store.count(connection, query, group_by)
+
+    async def get_asset(self, key: str) -> Asset:
+        """See Inventory."""
+        async with self._transaction("an asset was read") as connection:
+            return await asset_store.get(connection, key)
+
+    async def topology(self, key: str, query: TopologyQuery) -> Topology:
+        """See Inventory."""
+        async with self._transaction("a topology was walked") as connection:
+            return await topology_store.walk(connection, key, query)
+
+    async def set_status(self, asset_id: str, change: StatusChange) -> Asset:
+        """See Inventory. The record, its history row and the change's list of calls are one transaction."""
+        async with self._transaction("a status was recorded") as connection:
+            if change.change_id:
+                await change_store.get(connection, change.change_id)
+            asset = await asset_store.set_status(connection, asset_id, change)
+            if change.change_id and change.call_id:
+                await change_store.note_call(connection, change.change_id, change.call_id)
+            return asset
+
+    async def find_changes(self, query: ChangeQuery, limit: int, cursor: str | None) -> ChangeSlice:
+        """See Inventory."""
+        async with self._transaction("changes were searched") as connection:
+            return await change_store.find(connection, query, limit, cursor)
+
+    async def get_change(self, number: str) -> Change:
+        """See Inventory."""
+        async with self._transaction("a change was read") as connection:
+            return await change_store.get(connection, number)
+
+    async def load(self, estate: Estate) -> bool:
+        """Write an estate into an empty store; False, and nothing written, when there are assets already."""
+        async with self._transaction("an estate was loaded") as connection:
+            if (await connection.execute(select(func.count()).select_from(tables.asset))).scalar_one():
+                return False
+            ids = {asset.ref: asset.id for asset in estate.assets}
+            links = [{"number": c.number, "asset_id": ids[ref]} for c in estate.changes for ref in c.asset_refs]
+            rows = [
+                (tables.asset, [asset.model_dump() for asset in estate.assets]),
+                (tables.relationship, [edge.model_dump() for edge in estate.relationships]),
+                (tables.change, [change.model_dump(exclude={"asset_refs"}) for change in estate.changes]),
+                (tables.change_asset, links),
+                (tables.window, [window.model_dump() for window in estate.windows]),
+            ]
+            for table, values in rows:
+                if values:
+                    await connection.execute(insert(table), values)
+            return True
