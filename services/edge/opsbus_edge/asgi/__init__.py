@@ -1,0 +1,1 @@
+"""HTTP: the application, the express lane, REST, health and metrics."""

@@ -1,0 +1,117 @@
+"""The edge's own nouns: who calls, what is asked of a worker, what came back. What travels on the bus: contracts."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from opsbus_contracts.calls import ClientInfo, Status
+from opsbus_contracts.errors import CODES, ErrorBody, ErrorCode, Executed
+
+OnMessage = Callable[[Status, bytes], Awaitable[None]]
+"""Told of every ``progress`` and ``log`` of a call, with its body as the worker sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated caller. ``permissions`` are globs; one that starts with ``!`` denies and wins."""
+
+    sub: str
+    roles: tuple[str, ...]
+    permissions: tuple[str, ...]
+    auth: str
+    role_key: str
+    """Equal for callers who may see and do the same: the cache key of lists and decisions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Authentication failed: 401 (or 503 when it could not be decided) with ``error`` and ``headers``."""
+
+    error: ErrorBody
+    headers: tuple[tuple[str, str], ...] = ()
+    http_status: int = 401
+
+
+@dataclass(slots=True)
+class Request:
+    """One operation for a worker."""
+
+    method: str
+    """``tools/call``, ``resources/read``, ``prompts/get`` or ``completion/complete``."""
+    target: str
+    """MCP name of the tool or prompt, URI of the resource; for a completion the name or URI template of its ref."""
+    params: bytes
+    """JSON: tools/call and prompts/get: the arguments object; completion: ``{"ref", "argument", "context"}``;
+    resources/read: ``{}``."""
+    caller: Caller
+    client: ClientInfo
+    protocol: str
+    """``2026-07-28``, ``2025-11-25``, ``2025-06-18`` or ``rest``."""
+    transport: str
+    """``http`` or ``stdio``."""
+    call: str = field(default_factory=lambda: new_call())
+    input_responses: bytes | None = None
+    """JSON object: answers by key (MRTR)."""
+    request_state: str | None = None
+    """As the worker gave it, unsealed."""
+    idempotency_key: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
+    log_level: str | None = None
+    wants_progress: bool = False
+    timeout_s: float | None = None
+
+
+@dataclass(slots=True)
+class Reply:
+    """The final word on a request, from a worker or from the edge itself (denied, no worker, outcome unknown)."""
+
+    status: Status
+    """``ok``, ``input_required`` or ``error``."""
+    body: bytes
+    """MCP result, byte for byte, for ok and input_required; an ErrorBody in JSON for error."""
+    error_code: str | None = None
+    executed: Executed = Executed.NO
+    instance: str = ""
+    attempts: int = 0
+    replayed: bool = False
+
+
+def new_call() -> str:
+    """A call id: 32 hex digits."""
+    return secrets.token_hex(16)
+
+
+def error_body(
+    code: ErrorCode,
+    message: str,
+    *,
+    hint: str = "",
+    executed: Executed = Executed.NO,
+    did_you_mean: list[str] | None = None,
+    retry_after_ms: int | None = None,
+    details: dict[str, object] | None = None,
+) -> ErrorBody:
+    """An ErrorBody whose ``retryable`` is the code's."""
+    return ErrorBody(
+        code=code,
+        message=message,
+        retryable=CODES[code].retryable,
+        hint=hint,
+        executed=executed,
+        did_you_mean=did_you_mean or [],
+        retry_after_ms=retry_after_ms,
+        details=details or {},
+    )
+
+
+def error_reply(error: ErrorBody, *, instance: str = "", attempts: int = 0) -> Reply:
+    """A Reply that carries ``error``."""
+    return Reply(
+        Status.ERROR,
+        error.model_dump_json(exclude_defaults=False).encode(),
+        error_code=error.code.value,
+        executed=error.executed,
+        instance=instance,
+        attempts=attempts,
+    )
