@@ -3,9 +3,9 @@
 from typing import Any
 
 import orjson
+
 from opsbus_contracts.calls import Status
 from opsbus_contracts.errors import CODES, ErrorBody, ErrorCode
-
 from opsbus_edge.model import Reply
 
 MODERN = "modern"

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from opsbus_contracts.catalog import PromptSpec, ResourceSpec, ResourceTemplateSpec, ToolSpec
-
 from opsbus_edge.model import Caller
 
 
-class InvalidCursor(ValueError):
+class InvalidCursorError(ValueError):
     """A cursor that no list page gave out: -32602."""
 
 
@@ -79,7 +78,7 @@ class Catalog:
         """A page of the tools the caller may call.
 
         Raises:
-            InvalidCursor: the cursor is not one of ours.
+            InvalidCursorError: the cursor is not one of ours.
         """
         raise NotImplementedError
 
