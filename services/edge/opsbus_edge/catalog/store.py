@@ -1,5 +1,6 @@
 """The catalogue: manifests are put in, taken out; everything asks it. Watching the bucket is watch.py's matter."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
