@@ -1,0 +1,1 @@
+"""The sub-commands of ``opsbus``, a file each. Their top level imports typer alone: ``--help`` stays quick."""

@@ -1,0 +1,1 @@
+"""``opsbus new worker``: writes the folder of a new worker."""
