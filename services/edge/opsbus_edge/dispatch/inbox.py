@@ -1,0 +1,126 @@
+"""One wildcard subscription takes the replies of all calls of this edge and hands each to the slot it belongs to."""
+
+import asyncio
+from collections import OrderedDict, deque
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from opsbus.nats_client import flush_twice
+from opsbus_contracts.calls import FINAL, Header, Status
+from opsbus_contracts.subjects import inbox_prefix
+from opsbus_edge.metrics import Metrics
+
+WAITING_MAX = 1_000
+"""Progress and log messages that wait for a slow client, per attempt; further ones are dropped."""
+RETIRED_MAX = 20_000
+"""Ended attempts remembered, so that late and repeated replies are told apart."""
+PENDING_BYTES_MAX = 512 * 1024 * 1024
+"""What the subscription may hold before nats-py drops; each call's own bounds bite long before."""
+
+_HEARTBEAT = Status.HEARTBEAT.value
+_FINAL = frozenset(status.value for status in FINAL)
+_STATUS = Header.STATUS.value
+
+
+class Slot:
+    """Where the replies of one attempt arrive."""
+
+    __slots__ = ("_messages", "_waiter", "dropped", "final", "token")
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        self.final = False
+        self.dropped = 0
+        self._messages: deque[Msg] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def push(self, msg: Msg) -> None:
+        """A reply arrived."""
+        status = (msg.headers or {}).get(_STATUS)
+        waiting = len(self._messages)
+        if status in _FINAL or status is None:
+            self.final = True
+        elif waiting >= WAITING_MAX or (status == _HEARTBEAT and waiting):
+            # A heartbeat behind other messages says nothing that they do not.
+            self.dropped += status != _HEARTBEAT
+            return
+        self._messages.append(msg)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def next(self, timeout_s: float) -> Msg | None:
+        """The next reply, in order; None when none came in time."""
+        if not self._messages and timeout_s > 0:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(timeout_s, _wake, self._waiter)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        return self._messages.popleft() if self._messages else None
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class Inbox:
+    """All slots of an edge connection, under ``_INBOX.edge.<instance>.*``."""
+
+    def __init__(self, nc: Client, instance: str, metrics: Metrics) -> None:
+        self._nc = nc
+        self._prefix = f"{inbox_prefix('edge')}.{instance}."
+        self._metrics = metrics
+        self._slots: dict[str, Slot] = {}
+        self._retired: OrderedDict[str, bool] = OrderedDict()
+        self._subscription: Subscription | None = None
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    async def start(self) -> None:
+        """Subscribe; on return the server routes replies here."""
+        self._subscription = await self._nc.subscribe(
+            f"{self._prefix}*", cb=self._route, pending_bytes_limit=PENDING_BYTES_MAX
+        )
+        await flush_twice(self._nc)
+
+    async def stop(self) -> None:
+        """End the subscription."""
+        if self._subscription is not None and not self._nc.is_closed:
+            await self._subscription.unsubscribe()
+
+    def open(self, token: str) -> tuple[Slot, str]:
+        """A slot and the reply subject that leads to it."""
+        slot = self._slots[token] = Slot(token)
+        return slot, self._prefix + token
+
+    def close(self, slot: Slot) -> None:
+        """Whatever arrives for this slot from now on is late."""
+        self._slots.pop(slot.token, None)
+        self._retired[slot.token] = slot.final
+        if len(self._retired) > RETIRED_MAX:
+            self._retired.popitem(last=False)
+
+    async def _route(self, msg: Msg) -> None:
+        token = msg.subject[len(self._prefix) :]
+        slot = self._slots.get(token)
+        if slot is None:
+            self._ignore(token, msg)
+        elif slot.final:
+            self._metrics.replies_ignored.labels("duplicate").inc()
+        else:
+            slot.push(msg)
+
+    def _ignore(self, token: str, msg: Msg) -> None:
+        final = (msg.headers or {}).get(_STATUS) in _FINAL
+        why = "stranger"
+        if token in self._retired:
+            why = "duplicate" if final and self._retired[token] else "late"
+            self._retired[token] = self._retired[token] or final
+        self._metrics.replies_ignored.labels(why).inc()
