@@ -1,0 +1,188 @@
+"""FastStream, with its traps closed. Everything that depends on how FastStream works inside is in this file.
+
+The traps, each with a test in tests/kit/test_broker_traps.py:
+
+- A handler exception, bad JSON or a validation error gives no reply: here every way out answers (``_Answers``).
+- An oversize reply raises after the handler, and the caller waits in vain: replies are measured before they are returned, and
+  what still fails to be published is answered by an error.
+- ``broker.stop()`` sets ``running = False`` before it unsubscribes, so that what is on its way is dropped: ``drain`` first
+  unsubscribes, then waits until everything received was answered, then stops.
+- nats-py's flush writes its PING ahead of commands just queued: ``start`` and ``drain`` flush twice.
+- FastStream's own connection gives up for good when a server that reloads refuses it for a moment: the connection is made by
+  nats_client.py.
+- The logger writes a line per message: it gets none.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from faststream import BaseMiddleware
+from faststream.nats import NatsBroker, NatsResponse
+from nats import errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from opsbus.nats_client import flush_twice
+from opsbus_contracts import ErrorBody, ErrorCode, Executed, Header, Status
+from opsbus_contracts.calls import BODY_BYTES_MAX
+
+Handler = Callable[[Msg], Awaitable[tuple[bytes, dict[str, str]]]]
+"""Answers a request: the reply's body and headers."""
+
+HEADROOM = 256
+"""Handlers beyond the calls that run and wait, so that `busy` is said at once. FastStream hands out no more messages than these."""
+
+
+class _Broker(NatsBroker):
+    """A broker on a connection that is made elsewhere."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Client]], **options: Any) -> None:
+        super().__init__(**options)
+        self._connect_elsewhere = connect
+
+    async def _connect(self) -> Client:
+        client = await self._connect_elsewhere()
+        self.config.connect(client)
+        return client
+
+
+class _Answers(BaseMiddleware):
+    """No request stays without an answer, whatever fails in or around its handler."""
+
+    async def consume_scope(self, call_next: Any, msg: Any) -> Any:
+        try:
+            return await call_next(msg)
+        except Exception:  # noqa: BLE001 - the caller is told; what it was is logged by the handler's own code
+            return NatsResponse(_FAILED_BODY, headers=dict(_FAILED_HEADERS))
+
+    async def after_processed(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> bool | None:
+        """What failed outside the handler: parsing before it, publishing after it."""
+        if (
+            exc_type is None
+            or not issubclass(exc_type, Exception)
+            or not isinstance(self.msg, Msg)
+            or not self.msg.reply
+        ):
+            return False
+        await self.msg._client.publish(self.msg.reply, _FAILED_BODY, headers=dict(_FAILED_HEADERS))
+        return True
+
+
+_FAILED_BODY = (
+    ErrorBody(
+        code=ErrorCode.INTERNAL,
+        message="the worker failed to answer",
+        hint="Its owners find the cause in their log.",
+        executed=Executed.UNKNOWN,
+    )
+    .model_dump_json(exclude_none=True)
+    .encode()
+)
+_FAILED_HEADERS = {
+    Header.STATUS.value: Status.ERROR.value,
+    Header.ERROR_CODE.value: ErrorCode.INTERNAL.value,
+    Header.EXECUTED.value: Executed.UNKNOWN.value,
+}
+
+
+async def _raw(message: Any) -> Any:
+    """A decoder that decodes nothing: the handler gets the message as it came, and answers for what is wrong with it."""
+    return message.raw_message
+
+
+class CallBroker:
+    """The subscriptions that answer calls."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Client]],
+        subjects: Sequence[str],
+        queue_group: str,
+        handler: Handler,
+        *,
+        at_once: int,
+        middlewares: Sequence[Any] = (),
+    ) -> None:
+        """``at_once``: calls that run or wait; ``middlewares``: FastStream's, outermost first."""
+        self._broker = _Broker(
+            connect,
+            logger=None,
+            apply_types=False,
+            decoder=_raw,
+            middlewares=[*middlewares, _Answers],
+        )
+
+        async def handle(msg: Msg) -> NatsResponse:
+            body, headers = await handler(msg)
+            if len(body) > BODY_BYTES_MAX:
+                raise ValueError("a reply was not measured")
+            return NatsResponse(body, headers=headers)
+
+        self._subscribers = [
+            self._broker.subscriber(subject, queue=queue_group, max_workers=at_once + HEADROOM) for subject in subjects
+        ]
+        for subscriber in self._subscribers:
+            subscriber(handle)
+
+    async def connect(self) -> Client:
+        """Connects without subscribing."""
+        return await self._broker.connect()
+
+    async def start(self) -> None:
+        """Subscribes; returns when the server knows it."""
+        await self._broker.start()
+        await flush_twice(self._client)
+
+    @property
+    def _client(self) -> Client:
+        return self._broker.config.connection_state.connection
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Takes no more requests and waits until all that came are answered. False: the time was over before."""
+        for subscriber in self._subscribers:
+            subscription = subscriber.subscription
+            if subscription is not None and not self._client.is_closed and self._client.is_connected:
+                await self._client._send_unsubscribe(subscription._id)
+        if self._client.is_connected:
+            await flush_twice(self._client)
+        return await self._answered(timeout_s)
+
+    async def _answered(self, timeout_s: float) -> bool:
+        """Waits until nothing is in nats-py's queue, in FastStream's, or in a handler."""
+        ends = asyncio.get_running_loop().time() + timeout_s
+        while any(self._busy(subscriber) for subscriber in self._subscribers):
+            if asyncio.get_running_loop().time() >= ends:
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    @staticmethod
+    def _busy(subscriber: Any) -> bool:
+        subscription = subscriber.subscription
+        in_client = subscription is not None and bool(subscription._pending_queue.qsize())
+        return (
+            in_client
+            or subscriber.send_stream.statistics().current_buffer_used > 0
+            or subscriber.limiter.value < subscriber.max_workers
+            or not subscriber.lock.empty
+        )
+
+    async def stop(self) -> None:
+        """Stops the broker and closes the connection, after its last bytes were written."""
+        client = self._client
+        if client.is_connected:
+            await client.flush()
+        for subscriber in self._subscribers:
+            await subscriber.stop()
+        self._broker.config.disconnect()
+        try:
+            await client.close()
+        except errors.Error:
+            return  # it was closed already

@@ -1,0 +1,90 @@
+"""``/live``, ``/ready`` and ``/metrics`` over HTTP, beside whatever the process does. The edge has its own, richer ones."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any
+
+import orjson
+import uvicorn
+
+Check = Callable[[], tuple[bool, dict[str, Any]]]
+"""Whether it is ready, and the facts behind it."""
+
+_METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that leaves the process's signals alone."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
+
+
+class Health:
+    """The HTTP endpoints of one process."""
+
+    def __init__(self, host: str, port: int, ready: Check, metrics: Callable[[], bytes]) -> None:
+        """``port`` 0: a free one."""
+        self._ready = ready
+        self._metrics = metrics
+        self._host = host
+        self._port = port
+        self._socket: socket.socket | None = None
+        self._server: _Server | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listens.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind((self._host, self._port))
+        config = uvicorn.Config(
+            self._app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        )
+        self._server = _Server(config)
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        while not self._server.started and not self._task.done():
+            await asyncio.sleep(0.005)
+
+    @property
+    def url(self) -> str:
+        """``http://127.0.0.1:41234``"""
+        assert self._socket is not None
+        host, port = self._socket.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def stop(self) -> None:
+        """Listens no more."""
+        if self._server is not None and self._task is not None:
+            self._server.should_exit = True
+            with suppress(asyncio.CancelledError):
+                await self._task
+        if self._socket is not None:
+            self._socket.close()
+
+    async def _app(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        status, content_type, body = self._answer(scope["path"], scope["method"])
+        headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    def _answer(self, path: str, method: str) -> tuple[int, bytes, bytes]:
+        if method not in ("GET", "HEAD"):
+            return 405, b"application/json", b'{"error":"only GET"}'
+        if path == "/live":
+            return 200, b"application/json", b'{"live":true}'
+        if path == "/ready":
+            ready, facts = self._ready()
+            return (200 if ready else 503), b"application/json", orjson.dumps({"ready": ready, **facts})
+        if path == "/metrics":
+            return 200, _METRICS_TYPE, self._metrics()
+        return 404, b"application/json", b'{"error":"there are /live, /ready and /metrics"}'

@@ -1,0 +1,87 @@
+"""A worker as a process: settings, logs, signals, the file that says it is ready. What it serves is the runtime's matter."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from opsbus import logs, settings
+from opsbus.nats_client import ConnectError
+from opsbus.runtime import Runtime
+from opsbus.settings import Settings, SettingsError
+from opsbus.worker import Worker
+
+WRONG_SETTING = 2
+"""Exit code of a process that cannot start with these settings."""
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the process with one line."""
+    sys.stderr.write(f"opsbus: {message}\n")
+    sys.exit(WRONG_SETTING)
+
+
+def run_worker(worker: Worker) -> None:
+    """Runs until SIGTERM or SIGINT, then drains."""
+    try:
+        loaded = settings.load(worker.settings_class, worker.name)
+    except SettingsError as error:
+        fail(str(error))
+    logs.configure(loaded.log_level, loaded.log_format)
+    log = logs.get(worker.name)
+    for warning in settings.unknown_variables(worker.settings_class, worker.name):
+        log.warning("unknown_setting", problem=warning)
+    try:
+        asyncio.run(serve(worker, loaded))
+    except (SettingsError, ConnectError) as error:
+        fail(f"{worker.name}: {error}")
+    except OSError as error:
+        fail(f"{worker.name}: {error.strerror or error} (HTTP at {loaded.http_host}:{loaded.http_port})")
+
+
+async def serve(worker: Worker, loaded: Settings) -> None:
+    """Serves until a signal comes."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    runtime = Runtime(worker, loaded)
+    starting = asyncio.create_task(runtime.start())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+        return
+    stopping.cancel()
+    starting.result()
+    tell_ready(runtime, loaded.ready_file)
+    try:
+        await stop.wait()
+    finally:
+        runtime.log.info("draining", calls=len(runtime.calls))
+        await runtime.stop()
+        runtime.log.info("stopped")
+
+
+def tell_ready(runtime: Runtime, ready_file: Path | None) -> None:
+    """Says that the instance is ready: in the log, and in the file whoever started the process watches."""
+    facts = {
+        "service": runtime.worker.name,
+        "instance": runtime.instance,
+        "http_url": runtime.http_url,
+        "pid": os.getpid(),
+    }
+    runtime.log.info("ready", http=runtime.http_url)
+    if ready_file is not None:
+        write_ready_file(ready_file, facts)
+
+
+def write_ready_file(path: Path, facts: dict[str, object]) -> None:
+    """Writes the file in one step: a reader never sees half of it."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(facts), encoding="utf-8")
+    temporary.replace(path)

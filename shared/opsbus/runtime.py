@@ -1,0 +1,223 @@
+"""One running instance of a worker: what its parts are, in which order they start, and how it drains. Signals are process.py's."""
+
+import secrets
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from opentelemetry.sdk.trace import TracerProvider
+from pydantic import ValidationError
+
+from opsbus import execute, logs, tracing
+from opsbus.announce import Announcer
+from opsbus.broker import CallBroker
+from opsbus.call import Call
+from opsbus.confirm import Confirmations
+from opsbus.events import Audit, Events
+from opsbus.gate import Gate
+from opsbus.health import Health
+from opsbus.idempotency import Idempotency
+from opsbus.identity import Verifier
+from opsbus.keys import BucketKeys
+from opsbus.logs import Log
+from opsbus.metrics import WorkerMetrics
+from opsbus.micro import Discovery, Stats
+from opsbus.nats_client import connect, error_kind
+from opsbus.settings import Settings
+from opsbus.worker import Worker
+from opsbus_contracts import Cancel, ErrorCode
+from opsbus_contracts.subjects import cancel_subject
+
+
+class Runtime:
+    """An instance. ``start`` returns when it is ready, ``stop`` when everything it took is answered."""
+
+    def __init__(self, worker: Worker, settings: Settings, *, tracer_provider: TracerProvider | None = None) -> None:
+        self.worker = worker
+        self.settings = settings
+        self.instance = f"{worker.name.replace('_', '-')}-{secrets.token_hex(4)}"
+        self.started = datetime.now(UTC)
+        self.log = logs.get(worker.name, instance=self.instance)
+        self.metrics = WorkerMetrics(worker.name, worker.version)
+        self.gate = Gate(settings.concurrency, settings.queue)
+        self.stats = Stats()
+        self.calls: set[Call] = set()
+        self.state: Any = None
+        self.ready = False
+        self.client: Client
+        self._traces = tracer_provider
+        self._stack = AsyncExitStack()
+        self._health = Health(settings.http_host, settings.http_port, self._check, self.metrics.text)
+        self._announcer: Announcer | None = None
+        self._connected = False
+
+    @property
+    def http_url(self) -> str:
+        """Where /live, /ready and /metrics answer."""
+        return self._health.url
+
+    async def start(self) -> None:
+        """Starts all parts; when it returns, a request is answered and the catalogue has the instance.
+
+        Raises:
+            ConnectError, SettingsError: NATS cannot be used with these settings.
+            OSError: the HTTP port is taken.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _start(self) -> None:
+        self._trace()
+        self.metrics.in_flight.set_function(lambda: self.gate.in_flight)
+        self.metrics.queue.set_function(lambda: self.gate.waiting)
+        self.metrics.ready.set_function(lambda: float(self._check()[0]))
+        await self._health.start()
+        self._stack.push_async_callback(self._health.stop)
+        self._broker = CallBroker(
+            self._connect,
+            [f"tool.{self.worker.name}.*", f"mcp.{self.worker.name}.*"],
+            self.worker.name,
+            self._handle,
+            at_once=self.settings.concurrency + self.settings.queue,
+            middlewares=self.tracing.middlewares,
+        )
+        self.client = await self._broker.connect()
+        self._connected = True
+        self._stack.push_async_callback(self._broker.stop)
+        self.js = self.client.jetstream()
+        self._parts(self.js)
+        if self.worker.lifespan_function is not None:
+            self.state = await self._stack.enter_async_context(self.worker.lifespan_function(self.settings))
+        await self.client.subscribe(cancel_subject(self.worker.name), cb=self._cancel)
+        self._discovery = self._discover()
+        await self._discovery.start()
+        await self._broker.start()
+        await self._announce()
+
+    def _trace(self) -> None:
+        endpoint = self.settings.otel_exporter_otlp_endpoint
+        if self._traces is None and endpoint:
+            self._traces = tracing.provider(self.worker.name, self.instance, self.worker.version, endpoint)
+            self._stack.callback(self._traces.shutdown)
+        self.tracing = tracing.Tracing(self._traces)
+
+    def _parts(self, js: JetStreamContext) -> None:
+        name, instance, lost = self.worker.name, self.instance, self._lost
+        self.verifier = Verifier(BucketKeys(js))
+        self.idempotency = Idempotency(js, name, instance, self.log)
+        self.confirmations = Confirmations(js, name)
+        self.events = Events(js, name, instance, self.log, lost)
+        self.audit = Audit(js, name, instance, self.worker.version, self.log, lost)
+        self.audit.start()
+        self._stack.push_async_callback(self.audit.stop, 3.0)
+
+    def _discover(self) -> Discovery:
+        return Discovery(
+            self.client,
+            self.worker.registry,
+            self.stats,
+            instance=self.instance,
+            version=self.worker.version,
+            description=self.worker.description,
+            started=self.started,
+        )
+
+    async def _announce(self) -> None:
+        self._announcer = Announcer(
+            self.js,
+            self.worker,
+            instance=self.instance,
+            started=self.started,
+            concurrency=self.settings.concurrency,
+            metrics_url=f"{self.http_url}/metrics",
+            log=self.log,
+            metrics=self.metrics,
+        )
+        await self._announcer.start()
+        self.ready = True
+        self.worker.runtimes.add(self)
+
+    async def stop(self) -> None:
+        """Leaves the catalogue, takes no more calls, answers those it has, and closes."""
+        self.ready = False
+        self.worker.runtimes.discard(self)
+        ends = time.monotonic() + self.settings.drain_timeout_s
+        if self._announcer is not None:
+            await self._announcer.stop()
+        await self._discovery.stop()
+        if not await self._broker.drain(max(0.0, ends - time.monotonic())):
+            self.log.warning("drain_timeout", calls=len(self.calls))
+            for call in tuple(self.calls):
+                call.cancel("the worker is shutting down", ErrorCode.UNAVAILABLE)
+            await self._broker.drain(3.0)
+        await self._stack.aclose()
+
+    def announce_changed(self) -> None:
+        """The catalogue is put again at once."""
+        if self._announcer is not None:
+            self._announcer.changed()
+
+    def log_of(self, call: Call) -> Log:
+        """A logger with the call's and the trace's id."""
+        return self.log.bind(call=call.id[:64], trace_id=call.trace_id)
+
+    async def _handle(self, msg: Msg) -> tuple[bytes, dict[str, str]]:
+        return await execute.answer(self, msg)
+
+    async def _connect(self) -> Client:
+        return await connect(
+            self.settings,
+            self.worker.name,
+            name=self.instance,
+            on_error=self._nats_error,
+            on_reconnected=self._reconnected,
+            on_disconnected=self._disconnected,
+        )
+
+    def _nats_error(self, error: Exception) -> None:
+        kind = error_kind(error)
+        self.metrics.nats_errors.labels(kind).inc()
+        write = self.log.error if kind == "permission" else self.log.warning
+        write("nats_error", kind=kind, error=str(error)[:300] or type(error).__name__)
+
+    async def _reconnected(self) -> None:
+        self._connected = True
+        self.metrics.reconnects.inc()
+        self.log.info("reconnected")
+        self.announce_changed()
+
+    async def _disconnected(self) -> None:
+        self._connected = False
+
+    async def _cancel(self, msg: Msg) -> None:
+        try:
+            cancel = Cancel.model_validate_json(msg.data)
+        except ValidationError:
+            self.log.warning("bad_cancel", bytes=len(msg.data))
+            return
+        for call in tuple(self.calls):
+            if call.id == cancel.call:
+                call.cancel(cancel.reason)
+
+    def _lost(self, family: str) -> None:
+        self.metrics.lost_events.labels(family).inc()
+
+    def _check(self) -> tuple[bool, dict[str, Any]]:
+        connected = self._connected and self.client.is_connected
+        facts = {
+            "service": self.worker.name,
+            "instance": self.instance,
+            "version": self.worker.version,
+            "nats": connected,
+            "announced": self.ready,
+            "in_flight": self.gate.in_flight,
+            "queue": self.gate.waiting,
+        }
+        return self.ready and connected, facts

@@ -1,0 +1,157 @@
+"""Settings of a process: environment and one YAML file, checked once at the start. Each service derives its own class from Settings.
+
+A field is read from, first wins: ``OPSBUS_<SERVICE>_<FIELD>``; for the common fields ``OPSBUS_<FIELD>``, and ``NATS_URL`` and
+``OTEL_EXPORTER_OTLP_ENDPOINT`` as everybody spells them; the section of the service in the file that ``OPSBUS_CONFIG`` names;
+for the common fields the file's section ``opsbus``.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
+
+from opsbus.toolerror import near
+
+S = TypeVar("S", bound="Settings")
+
+CONFIG_FILE = "OPSBUS_CONFIG"
+_PLAIN_NAMES = ("nats_url", "otel_exporter_otlp_endpoint")
+_NO_SETTING = ("OPSBUS_CONFIG",)
+
+
+class SettingsError(Exception):
+    """A wrong setting, in one line: which, what is wrong, what to do."""
+
+
+class Settings(BaseSettings):
+    """What every process of the platform can be set to."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", env_nested_delimiter="__", nested_model_default_partial_update=True
+    )
+
+    nats_url: str = Field(default="nats://127.0.0.1:4222", description="Servers, separated by commas.")
+    nats_seed_file: Path | None = Field(default=None, description="File with the nkey seed.")
+    nats_creds: Path | None = Field(
+        default=None, description="File with JWT and seed, where the operator mode is used."
+    )
+    nats_tls_ca: Path | None = Field(default=None, description="Certificates to trust, PEM.")
+    nats_tls_cert: Path | None = Field(default=None, description="Own certificate, PEM.")
+    nats_tls_key: Path | None = Field(default=None, description="Key of the own certificate, PEM.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "text"] = Field(default="auto", description="auto: text on a terminal.")
+    http_host: str = Field(default="127.0.0.1", description="Where /live, /ready and /metrics listen.")
+    http_port: int = Field(default=0, ge=0, le=65535, description="0: a free port.")
+    ready_file: Path | None = Field(default=None, description="Written when ready: service, instance, http_url, pid.")
+    otel_exporter_otlp_endpoint: str = Field(default="", description="Where traces go; empty: nowhere.")
+    drain_timeout_s: float = Field(default=25.0, ge=0, le=3600, description="Running calls may take this long to end.")
+    concurrency: int = Field(default=64, ge=1, le=10_000, description="Calls at once.")
+    queue: int = Field(default=32, ge=0, le=10_000, description="Calls that may wait; beyond it the answer is busy.")
+
+
+class _Environment(EnvSettingsSource):
+    """Environment variables of a prefix, for some fields only."""
+
+    def __init__(self, cls: type[BaseSettings], prefix: str, only: tuple[str, ...] | None = None) -> None:
+        super().__init__(cls, env_prefix=prefix, env_ignore_empty=True)
+        self._only = only
+
+    def __call__(self) -> dict[str, Any]:
+        values = super().__call__()
+        return {key: value for key, value in values.items() if self._only is None or key in self._only}
+
+
+def load(cls: type[S], service: str, **given: Any) -> S:
+    """The settings of a service; ``given`` beats all else.
+
+    Raises:
+        SettingsError: in one line what is wrong and where.
+    """
+    common = tuple(Settings.model_fields)
+    prefix = env_prefix(service)
+    section = _file_section(cls, service, common)
+
+    def sources(*_: Any, **__: Any) -> tuple[Any, ...]:
+        return (
+            InitSettingsSource(loaded, init_kwargs=given),
+            _Environment(loaded, prefix),
+            _Environment(loaded, "OPSBUS_", common),
+            _Environment(loaded, "", _PLAIN_NAMES),
+            InitSettingsSource(loaded, init_kwargs=section),
+        )
+
+    loaded: type[S] = type(cls.__name__, (cls,), {"settings_customise_sources": staticmethod(sources)})
+    try:
+        return loaded()
+    except ValidationError as error:
+        raise SettingsError(_one_line(error, cls, service, prefix)) from None
+
+
+def env_prefix(service: str) -> str:
+    """``OPSBUS_K8S_``."""
+    return f"OPSBUS_{service.upper().replace('-', '_')}_"
+
+
+def unknown_variables(cls: type[Settings], service: str) -> list[str]:
+    """Environment variables of this service that name no setting: a warning for each, with the nearest name."""
+    prefix = env_prefix(service)
+    found = []
+    for name in sorted(os.environ):
+        field = name.removeprefix(prefix).split("__")[0].lower()
+        if name.startswith(prefix) and field not in cls.model_fields and name not in _NO_SETTING:
+            close = near(field, cls.model_fields)
+            meant = f"; did you mean {prefix}{close[0].upper()}?" if close else ""
+            found.append(f"{name} is no setting of {service}{meant}")
+    return found
+
+
+def _file_section(cls: type[Settings], service: str, common: tuple[str, ...]) -> dict[str, Any]:
+    path = os.environ.get(CONFIG_FILE)
+    if not path:
+        return {}
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise SettingsError(
+            f"{CONFIG_FILE}: {path} cannot be read ({error.strerror}); name a readable YAML file"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(getattr(error, "problem_mark", None), "line", None)
+        line = f" at line {where + 1}" if where is not None else ""
+        raise SettingsError(f"{CONFIG_FILE}: {path} is no valid YAML{line}; correct it") from None
+    sections = content if isinstance(content, dict) else {"": None}
+    merged: dict[str, Any] = {}
+    for name in ("opsbus", service):
+        section = sections.get(name) or {}
+        if not isinstance(content, dict) or not isinstance(section, dict):
+            raise SettingsError(f"{CONFIG_FILE}: {path}: section {name!r} must be a mapping of settings; correct it")
+        allowed = common if name == "opsbus" else tuple(cls.model_fields)
+        for key in section:
+            if key not in allowed:
+                close = near(str(key), allowed)
+                todo = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(allowed))}"
+                raise SettingsError(f"{CONFIG_FILE}: {path}: {name}.{key} is no setting; {todo}")
+        merged |= section
+    return merged
+
+
+def _one_line(error: ValidationError, cls: type[Settings], service: str, prefix: str) -> str:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "settings"
+    field = cls.model_fields.get(name)
+    secret = field is None or "Secret" in str(field.annotation) or field.annotation is SecretStr
+    problem = first["msg"][0].lower() + first["msg"][1:]
+    if not secret and first["type"] != "missing" and isinstance(first["input"], str | int | float):
+        problem = f"{str(first['input'])[:80]!r}: {problem}"
+    more = f" ({error.error_count() - 1} more settings are wrong)" if error.error_count() > 1 else ""
+    variable = f"{prefix}{name.upper()}"
+    if name in Settings.model_fields:
+        variable = f"OPSBUS_{name.upper()}"
+    path = ".".join(str(part) for part in first["loc"])
+    return (
+        f"{service}: setting {path}: {problem}; set {variable} in the environment,"
+        f" or {name} in section {service!r} of the file that {CONFIG_FILE} names{more}"
+    )

@@ -1,0 +1,93 @@
+"""A real nats-server with JetStream, least privilege and everything provisioned, for tests. One per test process."""
+
+from pathlib import Path
+
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from opsbus import nats_client
+from opsbus.identity import Signer
+from opsbus.keys import publish_key
+from opsbus.nats_server import NatsServer, ServerOptions
+from opsbus.nkeys_ import load_or_create
+from opsbus.provision import provision
+from opsbus.settings import Settings
+from opsbus_contracts.permissions import PLATFORM_IDENTITIES
+
+SERVICES = ("audit", "billing", "cmdb", "demo", "json", "k8s", "monitoring", "test")
+"""Identities that are there from the start; ``add_service`` makes more."""
+
+
+class Bus:
+    """The bus of a test. ``url`` and ``credentials`` are all another process needs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seeds = folder / "seeds"
+        self._users = {name: self._seed(name) for name in (*PLATFORM_IDENTITIES, *SERVICES)}
+        options = ServerOptions(store_dir=folder / "data", users=dict(self._users), sync_always=False, name="test")
+        self.server = NatsServer(options, folder)
+        self.signer = Signer.generate()
+        """Signs identities as the edge does; its public key is in the bucket KEYS."""
+        self._open: list[Client] = []
+
+    @property
+    def url(self) -> str:
+        """``nats://127.0.0.1:41222``"""
+        return self.server.url
+
+    def start(self) -> None:
+        """Starts the server."""
+        self.server.start()
+
+    def stop(self) -> None:
+        """Stops the server."""
+        self.server.stop()
+
+    def restart(self) -> None:
+        """Stops and starts the server on the same port with the same data."""
+        self.server.restart()
+
+    def credentials(self, identity: str) -> Path:
+        """The seed file of an identity; a service that is new is added."""
+        self.add_service(identity)
+        return self._seeds / f"{identity}.nk"
+
+    def add_service(self, service: str) -> None:
+        """Makes an identity for a service, with its permissions; nothing when it is there."""
+        if service not in self._users:
+            self._users[service] = self._seed(service)
+            self.server.reload(self._users)
+
+    def settings(self, identity: str, **more: object) -> Settings:
+        """Settings that connect an identity."""
+        return Settings(nats_url=self.url, nats_seed_file=self.credentials(identity), **more)  # type: ignore[arg-type]
+
+    async def connect(self, identity: str) -> Client:
+        """A connection of an identity; closed at the end of the test."""
+        client = await nats_client.connect(self.settings(identity), identity)
+        self._open.append(client)
+        return client
+
+    async def jetstream(self, identity: str = "provisioner") -> JetStreamContext:
+        """JetStream as an identity sees it."""
+        return (await self.connect(identity)).jetstream()
+
+    async def reset(self) -> None:
+        """Everything as provisioned, and empty."""
+        js = await self.jetstream()
+        for info in await js.streams_info():
+            if info.state.last_seq and info.config.name:
+                await js.delete_stream(info.config.name)
+        await provision(js)
+        await publish_key(js, self.signer.public())
+
+    async def close(self) -> None:
+        """Closes the connections of the test."""
+        while self._open:
+            client = self._open.pop()
+            if not client.is_closed:
+                await client.close()
+
+    def _seed(self, identity: str) -> str:
+        return load_or_create(self._seeds / f"{identity}.nk").public

@@ -1,0 +1,67 @@
+"""OpenTelemetry traces of calls. Without an endpoint nothing is made and a call costs nothing more."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from faststream.nats.opentelemetry import NatsTelemetryMiddleware
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import SpanKind
+
+if TYPE_CHECKING:
+    from opsbus.call import Call
+
+_NOTHING: AbstractContextManager[None] = nullcontext()
+
+
+def provider(service: str, instance: str, version: str, endpoint: str) -> TracerProvider:
+    """Spans that go to an OTLP/HTTP endpoint, ``http://collector:4318``."""
+    resource = Resource.create(
+        {"service.name": f"opsbus-{service}", "service.instance.id": instance, "service.version": version}
+    )
+    made = TracerProvider(resource=resource)
+    made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")))
+    return made
+
+
+class Tracing:
+    """Spans of one instance: FastStream's around the message, ``execute_tool <name>`` inside."""
+
+    def __init__(self, tracer_provider: TracerProvider | None) -> None:
+        self._provider = tracer_provider
+        self._tracer = trace.get_tracer("opsbus", tracer_provider=tracer_provider) if tracer_provider else None
+
+    @property
+    def middlewares(self) -> Sequence[Any]:
+        """For the broker."""
+        return [NatsTelemetryMiddleware(tracer_provider=self._provider)] if self._provider else []
+
+    def span(self, call: "Call") -> AbstractContextManager[None]:
+        """The span of a call; its parent is the message's, which is the caller's ``traceparent``."""
+        return self._span(call) if self._tracer is not None else _NOTHING
+
+    @contextmanager
+    def _span(self, call: "Call") -> Iterator[None]:
+        assert self._tracer is not None
+        kind, service, name = call.msg.subject.split(".", 2)
+        attributes = {"rpc.system": "nats", "opsbus.call": call.id, "opsbus.service": service}
+        title = name
+        if kind == "tool":
+            title = f"execute_tool {name}"
+            attributes |= {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name}
+        with self._tracer.start_as_current_span(title, kind=SpanKind.INTERNAL, attributes=attributes) as span:
+            if not call.trace_id:
+                call.trace_id = format(span.get_span_context().trace_id, "032x")
+            yield
+            if call.error:
+                span.set_attribute("error.type", call.error)
+                span.set_status(trace.StatusCode.ERROR)
+
+    def close(self) -> None:
+        """Sends what is left."""
+        if self._provider is not None:
+            self._provider.shutdown()
