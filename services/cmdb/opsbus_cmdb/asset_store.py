@@ -1,16 +1,18 @@
-"""Statements about assets: find, count, get, set a status. The connection and its transaction belong to the caller (store.py)."""
+"""Statements about assets: find, count, get, set a status. The connection and its transaction belong to the caller
+(store.py)."""
 
 from datetime import UTC, datetime
 from typing import Any
 
-from opsbus import ErrorCode, ToolError
 from sqlalchemy import ColumnElement, Row, Text, and_, case, cast, func, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from opsbus import ErrorCode, ToolError
+from opsbus.toolerror import near
 from opsbus_cmdb import tables
 from opsbus_cmdb.inventory import AssetSlice, Group
 from opsbus_cmdb.model import Asset, Criticality, Status
-from opsbus_cmdb.query import LABEL, AssetQuery, StatusChange, decode_cursor, encode_cursor, near
+from opsbus_cmdb.query import LABEL, AssetQuery, StatusChange, decode_cursor, encode_cursor
 
 _asset = tables.asset
 _NEAR_AMONG = 2_000
@@ -34,7 +36,9 @@ def _matches(query: AssetQuery) -> ColumnElement[bool]:
         else:
             conditions.append(_asset.c[name].in_(values))
     searched = (_asset.c.ref, _asset.c.description, _asset.c.owner_team, cast(_asset.c.external_ids, Text))
-    conditions += [or_(*(column.icontains(word, autoescape=True) for column in searched)) for word in query.text.split()]
+    conditions += [
+        or_(*(column.icontains(word, autoescape=True) for column in searched)) for word in query.text.split()
+    ]
     return and_(True, *conditions)
 
 
@@ -80,7 +84,9 @@ async def get(connection: AsyncConnection, key: str) -> Asset:
     row = (await connection.execute(select(_asset).where(or_(_asset.c.id == key, _asset.c.ref == key)))).first()
     if row is not None:
         return read_asset(row)
-    named = (await connection.execute(select(_asset).where(_asset.c.name == key).order_by(_asset.c.ref).limit(11))).all()
+    named = (
+        await connection.execute(select(_asset).where(_asset.c.name == key).order_by(_asset.c.ref).limit(11))
+    ).all()
     if len(named) == 1:
         return read_asset(named[0])
     if named:
@@ -90,7 +96,9 @@ async def get(connection: AsyncConnection, key: str) -> Asset:
             hint="name one by its ref",
             did_you_mean=[row.ref for row in named[:10]],
         )
-    refs = (await connection.execute(select(_asset.c.ref, _asset.c.name).order_by(_asset.c.ref).limit(_NEAR_AMONG))).all()
+    refs = (
+        await connection.execute(select(_asset.c.ref, _asset.c.name).order_by(_asset.c.ref).limit(_NEAR_AMONG))
+    ).all()
     known = {row.name: row.ref for row in refs} | {row.ref: row.ref for row in refs}
     raise ToolError(
         ErrorCode.NOT_FOUND,
@@ -118,7 +126,7 @@ async def set_status(connection: AsyncConnection, asset_id: str, change: StatusC
     if written.rowcount != 1:
         raise ToolError(
             ErrorCode.PRECONDITION_FAILED,
-            f"{before.ref} is at version {before.version}, not {change.expected_version}: somebody changed it meanwhile",
+            f"{before.ref} is at version {before.version}, not {change.expected_version}: it was changed meanwhile",
             hint="look at it again with cmdb_query_assets, and decide on what it is now",
             details={"current_version": before.version, "expected_version": change.expected_version},
         )

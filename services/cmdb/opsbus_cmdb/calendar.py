@@ -1,4 +1,5 @@
-"""Freeze and maintenance windows: which of them cover an asset. Reading them from a database is change_store's matter."""
+"""Freeze and maintenance windows: which of them cover an asset. Reading them from a database is change_store's
+matter."""
 
 from opsbus_cmdb.model import Asset, Window
 

@@ -3,17 +3,18 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from opsbus import ErrorCode, ToolError
 from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from opsbus import ErrorCode, ToolError
+from opsbus.toolerror import near
 from opsbus_cmdb import tables
 from opsbus_cmdb.asset_store import read_asset
 from opsbus_cmdb.calendar import covers
 from opsbus_cmdb.database import UtcDateTime
 from opsbus_cmdb.inventory import ChangeSlice
 from opsbus_cmdb.model import Change, Window
-from opsbus_cmdb.query import ChangeQuery, decode_cursor, encode_cursor, near
+from opsbus_cmdb.query import ChangeQuery, decode_cursor, encode_cursor
 
 _change = tables.change
 _link = tables.change_asset
@@ -30,7 +31,9 @@ _end = func.coalesce(_change.c.actual_end, _change.c.planned_end, type_=UtcDateT
 def _matches(query: ChangeQuery) -> ColumnElement[bool]:
     conditions: list[ColumnElement[bool]] = []
     if query.assets is not None:
-        touched = select(_link.c.number).join(_asset, _asset.c.id == _link.c.asset_id).where(_asset.c.ref.in_(query.assets))
+        touched = (
+            select(_link.c.number).join(_asset, _asset.c.id == _link.c.asset_id).where(_asset.c.ref.in_(query.assets))
+        )
         conditions.append(_change.c.number.in_(touched))
     if query.since is not None:
         conditions.append(or_(_end.is_(None), _end >= query.since))

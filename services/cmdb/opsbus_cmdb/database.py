@@ -1,15 +1,17 @@
-"""The database behind the embedded store: address, engine, schema step. Tables live in tables.py, queries in the store."""
+"""The database behind the embedded store: address, engine, schema step. Tables live in tables.py, queries in the
+store."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from opsbus import ErrorCode, ToolError
 from sqlalchemy import DateTime, Dialect, TypeDecorator, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex, CreateTable, MetaData
+
+from opsbus import ErrorCode, ToolError
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",

@@ -1,4 +1,5 @@
-"""The CMDB's HTTP API: its paths and the bodies both sides read and write. The client is http_inventory.py, the server http_server.py.
+"""The CMDB's HTTP API: its paths and the bodies both sides read and write. The client is http_inventory.py, the
+server http_server.py.
 
     GET   /api/v1/assets?text=&filter.<name>=&group_by=&limit=&cursor=   AssetSlice, or Groups with group_by
     GET   /api/v1/assets/{id, ref or name}                              Asset
@@ -7,7 +8,8 @@
     GET   /api/v1/changes?asset=&since=&until=&state=&type=&limit=&cursor=   ChangeSlice
     GET   /api/v1/changes/{number}                                      Change
 
-Every request carries ``Authorization: Bearer <key>``. An error is ``{"error": {code, message, hint, did_you_mean, details}}``.
+Every request carries ``Authorization: Bearer <key>``.
+An error is ``{"error": {code, message, hint, did_you_mean, details}}``.
 """
 
 from pydantic import BaseModel, Field

@@ -1,4 +1,5 @@
-"""The HTTP backend: an inventory that a CMDB keeps elsewhere. Bounded in time and size, and every failure says which system and what to do."""
+"""The HTTP backend: an inventory that a CMDB keeps elsewhere. Bounded in time and size, and every failure says which
+system and what to do."""
 
 import asyncio
 from types import TracebackType
@@ -6,13 +7,14 @@ from typing import Any, NoReturn, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 import aiohttp
-from opsbus import ErrorCode, ToolError
 from pydantic import BaseModel, ValidationError
 
+from opsbus import ErrorCode, ToolError
 from opsbus_cmdb.http_api import ASSETS, CHANGES, FILTER, TOPOLOGY, Fault, FaultBody, Groups, StatusPatch
 from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
 from opsbus_cmdb.model import Asset, Change
 from opsbus_cmdb.query import AssetQuery, ChangeQuery, StatusChange, TopologyQuery
+from opsbus_contracts import Executed
 
 M = TypeVar("M", bound=BaseModel)
 Params = list[tuple[str, str]]
@@ -69,12 +71,17 @@ class HttpInventory:
 
     async def topology(self, key: str, query: TopologyQuery) -> Topology:
         """See Inventory."""
-        params = [("direction", query.direction.value), ("depth", str(query.depth)), ("nodes_max", str(query.nodes_max))]
+        params = [
+            ("direction", query.direction.value),
+            ("depth", str(query.depth)),
+            ("nodes_max", str(query.nodes_max)),
+        ]
         params += [("type", kind.value) for kind in query.types]
         return await self._get(f"{TOPOLOGY}/{quote(key, safe='')}", Topology, params)
 
     async def set_status(self, asset_id: str, change: StatusChange) -> Asset:
-        """See Inventory. When the answer stays away after the request went out, the outcome is unknown, and said to be."""
+        """See Inventory. When the answer stays away after the request went out, the outcome is unknown, and said to
+        be."""
         patch = StatusPatch.model_validate(change.model_dump(exclude={"expected_version"}))
         return await self._ask(
             "PATCH",
@@ -106,9 +113,7 @@ class HttpInventory:
             raise RuntimeError("the HTTP inventory is used outside of its `async with`")
         try:
             # A redirect could carry the key to another host.
-            async with self._session.request(
-                method, self._base + path, allow_redirects=False, **request
-            ) as response:
+            async with self._session.request(method, self._base + path, allow_redirects=False, **request) as response:
                 status, body = response.status, await self._body(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._no_answer(method, error) from error
@@ -121,7 +126,7 @@ class HttpInventory:
             where = ".".join(str(part) for part in first["loc"]) or "the body"
             raise ToolError(
                 ErrorCode.BACKEND_ERROR if method == "GET" else ErrorCode.OUTCOME_UNKNOWN,
-                f"the CMDB at {self._where} answered {method} {path} with something else than expected ({where}: {first['msg']})",
+                f"the CMDB at {self._where} answered {method} {path} with something unexpected ({where}: {first['msg']})",
                 hint="check that CMDB_URL points at a CMDB that speaks the API in opsbus_cmdb/http_api.py",
             ) from error
 
@@ -151,6 +156,7 @@ class HttpInventory:
             ErrorCode.BACKEND_UNAVAILABLE,
             f"the CMDB at {self._where} {what}",
             hint="check CMDB_URL and that the CMDB is up, then try again",
+            executed=Executed.NO,
         )
 
     def _refused(self, method: str, path: str, status: int, body: bytes) -> NoReturn:
@@ -169,12 +175,14 @@ class HttpInventory:
                 ErrorCode.BACKEND_ERROR,
                 f"the CMDB at {self._where} refused the worker's key ({status})",
                 hint="set CMDB_API_KEY to a key that may read assets and, for changes of status, write them",
+                executed=Executed.NO,
             )
         if status == 404:
             raise ToolError(
                 ErrorCode.BACKEND_ERROR,
                 f"the CMDB at {self._where} has no {method} {path.rsplit('/', 1)[0] or path}",
                 hint="check CMDB_URL, and that this CMDB offers this part of /api/v1",
+                executed=Executed.NO,
             )
         unwell = status in {429, 502, 503, 504}
         if status >= 500 and method != "GET" and not unwell:
@@ -186,7 +194,9 @@ class HttpInventory:
         raise ToolError(
             ErrorCode.BACKEND_UNAVAILABLE if unwell or status >= 500 else ErrorCode.BACKEND_ERROR,
             f"the CMDB at {self._where} answered {method} with {status}{said}",
-            hint="try again shortly; if it stays, look at the CMDB's own log" if unwell else "look at the CMDB's own log",
+            hint="try again shortly; if it stays, look at the CMDB's own log"
+            if unwell
+            else "look at the CMDB's own log",
         )
 
 

@@ -1,4 +1,5 @@
-"""The embedded store over the CMDB's HTTP API: a small real CMDB, ``python -m opsbus_cmdb.http_server``. No tool lives here."""
+"""The embedded store over the CMDB's HTTP API: a small real CMDB, ``python -m opsbus_cmdb.http_server``. No tool
+lives here."""
 
 import hmac
 import logging
@@ -8,10 +9,9 @@ from datetime import datetime
 from typing import TypeVar
 
 from aiohttp import web
-from opsbus import ErrorCode, ToolError
-from opsbus_contracts.errors import CODES
 from pydantic import BaseModel, ValidationError
 
+from opsbus import ErrorCode, ToolError
 from opsbus_cmdb import seed
 from opsbus_cmdb.http_api import ASSETS, CHANGES, FILTER, TOPOLOGY, Fault, FaultBody, Groups, StatusPatch
 from opsbus_cmdb.inventory import Inventory
@@ -24,6 +24,7 @@ from opsbus_cmdb.query import (
     check_group,
 )
 from opsbus_cmdb.store import EmbeddedInventory
+from opsbus_contracts.errors import CODES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 M = TypeVar("M", bound=BaseModel)
@@ -64,7 +65,9 @@ def _bearer(api_key: str) -> Callable[[web.Request, Handler], Awaitable[web.Stre
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "").encode()
         if request.path != "/health" and not hmac.compare_digest(given, wanted):
-            return _answer(Fault(code="unauthenticated", message="no valid key", hint="send Authorization: Bearer <key>"), 401)
+            return _answer(
+                Fault(code="unauthenticated", message="no valid key", hint="send Authorization: Bearer <key>"), 401
+            )
         return await handler(request)
 
     return check
@@ -85,7 +88,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _answer(fault, CODES[error.code].http)
     except web.HTTPException as error:
         return _answer(Fault(code="invalid_request", message=error.reason), error.status)
-    except Exception:
+    except Exception:  # noqa: BLE001 - no traceback reaches a caller
         _log.exception("request failed")
         return _answer(Fault(code="internal", message="the CMDB failed", hint="its log says why"), 500)
 
@@ -154,7 +157,9 @@ async def _patch(request: web.Request) -> web.Response:
     try:
         patch = StatusPatch.model_validate_json(await request.read())
     except ValidationError as error:
-        raise ToolError(ErrorCode.INVALID_ARGUMENTS, "the body is not a status patch", hint="see http_api.py") from error
+        raise ToolError(
+            ErrorCode.INVALID_ARGUMENTS, "the body is not a status patch", hint="see http_api.py"
+        ) from error
     change = _checked(StatusChange, {**patch.model_dump(), "expected_version": int(version)})
     return _json(await request.app[_INVENTORY].set_status(request.match_info["key"], change))
 
@@ -195,7 +200,7 @@ async def _change(request: web.Request) -> web.Response:
 
 def main() -> None:
     """Serve: CMDB_API_KEY, OPSBUS_CMDB_DATABASE_URL, OPSBUS_CMDB_SEED, CMDB_HOST (127.0.0.1) and CMDB_PORT (8085)."""
-    store = EmbeddedInventory(os.environ.get("OPSBUS_CMDB_DATABASE_URL", "sqlite:///.opsbus/cmdb-http.sqlite3"))
+    store = EmbeddedInventory(os.environ.get("OPSBUS_CMDB_DATABASE_URL", "sqlite:///.opsbus/state/cmdb-http.sqlite3"))
     app = application(store, os.environ.get("CMDB_API_KEY", ""))
 
     async def opened(_app: web.Application) -> AsyncIterator[None]:

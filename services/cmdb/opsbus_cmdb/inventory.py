@@ -1,4 +1,5 @@
-"""The port: what the tools need from an inventory, whoever keeps it. Two backends fill it: the embedded store and a CMDB over HTTP."""
+"""The port: what the tools need from an inventory, whoever keeps it. Two backends fill it: the embedded store and a
+CMDB over HTTP."""
 
 from typing import Protocol
 
@@ -51,7 +52,8 @@ class Topology(BaseModel):
 
 
 class Inventory(Protocol):
-    """An inventory. Every method raises ToolError with a code, a message and a hint; none returns half an answer silently."""
+    """An inventory. Every method raises ToolError with a code, a message and a hint; none returns half an answer
+    silently."""
 
     source: str
     """What the answers call it: `cmdb (embedded)`, `cmdb (https://...)`."""

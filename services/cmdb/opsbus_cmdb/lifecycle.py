@@ -3,7 +3,6 @@
 from typing import Literal
 
 from opsbus import ErrorCode, ToolError
-
 from opsbus_cmdb.model import Asset, Lifecycle, Status
 
 OPERATIONAL: dict[Status, tuple[Status, ...]] = {
@@ -57,7 +56,8 @@ def check_transition(asset: Asset, value: str) -> StatusField:
     """Refuse what the state machine does not allow, naming what it does.
 
     Raises:
-        ToolError: ``conflict`` when the asset has the value already, ``precondition_failed`` when the way is not allowed.
+        ToolError: ``conflict`` when the asset has the value already, ``precondition_failed`` when the way is not
+        allowed.
     """
     field = field_of(value)
     before = getattr(asset, field).value

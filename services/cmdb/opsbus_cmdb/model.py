@@ -1,4 +1,5 @@
-"""What the inventory records: assets, relationships between them, changes and calendar windows. Storage and rules live elsewhere."""
+"""What the inventory records: assets, relationships between them, changes and calendar windows. Storage and rules
+live elsewhere."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -111,10 +112,14 @@ class Asset(Record):
     status: Status = Field(description="Operational status.")
     criticality: Criticality
     owner_team: str = Field(default="", max_length=128)
-    version: int = Field(ge=1, description="Rises with every change of the record; `expected_version` is compared with it.")
+    version: int = Field(
+        ge=1, description="Rises with every change of the record; `expected_version` is compared with it."
+    )
     attributes: dict[str, Any] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
-    external_ids: dict[str, str] = Field(default_factory=dict, description="The asset's id in other systems, by system.")
+    external_ids: dict[str, str] = Field(
+        default_factory=dict, description="The asset's id in other systems, by system."
+    )
     source: str = Field(default="", max_length=128, description="Who recorded it: discovery, terraform, a person.")
     confidence: float = Field(default=1.0, ge=0, le=1, description="How sure the source is, 0 to 1.")
     last_seen: datetime | None = Field(default=None, description="When the source saw it last.")
@@ -129,7 +134,9 @@ class Relationship(Record):
     from_id: str
     to_id: str
     type: RelationType
-    impact: str = Field(default="hard", description="hard: the needing asset fails with it; soft: it only loses something.")
+    impact: str = Field(
+        default="hard", description="hard: the needing asset fails with it; soft: it only loses something."
+    )
     redundancy: str = Field(default="none", description="none, standby, active_active, ...")
     source: str = ""
     last_seen: datetime | None = None

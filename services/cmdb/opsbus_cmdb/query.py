@@ -1,17 +1,18 @@
-"""What may be asked of an inventory: filters, groupings, cursors. Checked here once, for every backend; no SQL and no HTTP."""
+"""What may be asked of an inventory: filters, groupings, cursors. Checked here once, for every backend; no SQL and
+no HTTP."""
 
 import base64
 import binascii
-import difflib
 import hashlib
 import json
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from opsbus import ErrorCode, ToolError
 from pydantic import BaseModel, Field
 
+from opsbus import ErrorCode, ToolError
+from opsbus.toolerror import near
 from opsbus_cmdb.model import (
     ChangeState,
     ChangeType,
@@ -48,7 +49,17 @@ FILTERS = (
 LABEL = "label."
 """`label.<key>` filters by a label."""
 
-GROUPS = ("kind", "asset_class", "namespace", "environment", "lifecycle", "status", "criticality", "owner_team", "source")
+GROUPS = (
+    "kind",
+    "asset_class",
+    "namespace",
+    "environment",
+    "lifecycle",
+    "status",
+    "criticality",
+    "owner_team",
+    "source",
+)
 
 
 class AssetQuery(BaseModel):
@@ -106,12 +117,6 @@ class StatusChange(BaseModel):
     change_id: str = ""
 
 
-def near(name: str, known: list[str], most: int = 3) -> list[str]:
-    """Known names that look like ``name``, best first."""
-    by_fold = {item.casefold(): item for item in known}
-    return [by_fold[fold] for fold in difflib.get_close_matches(name.casefold(), list(by_fold), n=most, cutoff=0.5)]
-
-
 def asset_query(text: str | None, filters: dict[str, Any] | None) -> AssetQuery:
     """Check a caller's question.
 
@@ -124,7 +129,9 @@ def asset_query(text: str | None, filters: dict[str, Any] | None) -> AssetQuery:
     cleaned = {name: _values(name, value) for name, value in sorted(given.items())}
     words = (text or "").strip()
     if len(words) > TEXT_MAX:
-        raise ToolError(ErrorCode.INVALID_ARGUMENTS, f"text has {len(words)} characters; at most {TEXT_MAX} are allowed")
+        raise ToolError(
+            ErrorCode.INVALID_ARGUMENTS, f"text has {len(words)} characters; at most {TEXT_MAX} are allowed"
+        )
     return AssetQuery(text=words, filters=cleaned)
 
 

@@ -1,4 +1,5 @@
-"""The practice estate `shop`: services, what they run on and store in, who owns them, what changed lately. Data, relative to a start."""
+"""The practice estate `shop`: services, what they run on and store in, who owns them, what changed lately. Data,
+relative to a start."""
 
 import hashlib
 from collections.abc import Callable
@@ -101,7 +102,9 @@ def shop(start: datetime) -> Estate:
         estate.relationships.append(_edge(ref, "runs_on", "cluster:lab/lab", "hard", "multi_host", start))
     for name, kind, *_ in _INFRASTRUCTURE:
         if kind == "host":
-            estate.relationships.append(_edge(f"host:lab/{name}", "part_of", "cluster:lab/lab", "soft", "multi_host", start))
+            estate.relationships.append(
+                _edge(f"host:lab/{name}", "part_of", "cluster:lab/lab", "soft", "multi_host", start)
+            )
     estate.changes = _changes(start)
     estate.windows = _windows(start)
     return estate
@@ -251,7 +254,7 @@ def _changes(start: datetime) -> list[Change]:
         _change(
             "CHG0004127", "Roll out checkout v2.4.1", ChangeState.REVIEW, ago(minutes=22), ahead(minutes=8),
             type=ChangeType.STANDARD, risk=Risk.LOW, owner_team="checkout", requested_by="mara@shop.example",
-            description="Cart snapshots are taken inline (CART_SNAPSHOT=inline); memory limit lowered with the new sizing.",
+            description="Cart snapshots are taken inline (CART_SNAPSHOT=inline); memory limit lowered, as newly sized.",
             asset_refs=["service:shop/checkout"], actual_start=ago(minutes=20), actual_end=ago(minutes=16),
             approvals=[{"by": "checkout lead", "decision": "approved", "at": ago(hours=20).isoformat()}],
             plans={"implementation": "Rolling update, maxUnavailable 1", "test": "Ran a day in shop-staging",
@@ -269,11 +272,12 @@ def _changes(start: datetime) -> list[Change]:
         ),
         _change(
             "CHG0004135", "Minor upgrade of ledger-postgres", ChangeState.AUTHORIZE, ahead(days=2, hours=2),
-            ahead(days=2, hours=3), risk=Risk.HIGH, owner_team="payments", asset_refs=["database:payments/ledger-postgres"],
+            ahead(days=2, hours=3), risk=Risk.HIGH, owner_team="payments",
+            asset_refs=["database:payments/ledger-postgres"],
             description="Planned inside the upcoming sales freeze: needs a new date or an exception.",
         ),
         _change(
-            "CHG0004098", "Emergency: block card-testing traffic", ChangeState.CLOSED, ago(days=3), ago(days=3, hours=-1),
+            "CHG0004098", "Emergency: block card-testing traffic", ChangeState.CLOSED, ago(days=3), ago(hours=71),
             type=ChangeType.EMERGENCY, risk=Risk.HIGH, owner_team="payments", outcome="successful",
             asset_refs=["service:payments/payments-api", "service:platform/ingress-nginx-controller"],
             actual_start=ago(days=3), actual_end=ago(days=2, hours=23.5),

@@ -1,0 +1,79 @@
+"""Wiring: the consumer beside the tool, both on one store. What they do lives in consumer.py and search_tools.py."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from opsbus import Worker
+from opsbus.logs import get as get_log
+from opsbus.nats_client import connect
+from opsbus.settings import SettingsError
+from opsbus_audit.consumer import StreamConsumer
+from opsbus_audit.metrics import ConsumerMetrics
+from opsbus_audit.search_tools import search_events
+from opsbus_audit.settings import AuditSettings
+from opsbus_audit.store import AuditStore
+
+NAME = "audit"
+READ = "audit:read"
+
+
+async def run_store(made: Worker, settings: AuditSettings) -> AsyncIterator[AuditStore]:
+    """The store, with the stream being read into it for as long as the worker runs."""
+    metrics = ConsumerMetrics()
+    async with _opened(settings) as store, _background(metrics.show_on(made, settings)):
+        # A connection of its own: calls are drained to their end while this one is still reading.
+        client = await connect(settings, NAME, name=f"{NAME}-consumer")
+        try:
+            consumer = StreamConsumer(client, store, metrics, get_log(NAME, part="consumer"), settings.batch_max)
+            async with _background(consumer.run()):
+                yield store
+        finally:
+            await client.close()
+
+
+@asynccontextmanager
+async def _opened(settings: AuditSettings) -> AsyncIterator[AuditStore]:
+    store = AuditStore(settings.database_url.get_secret_value(), settings.timeout_s)
+    try:
+        await store.create()
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        await store.close()
+        raise SettingsError(
+            f"the store cannot be opened ({type(error).__name__}); check the database behind OPSBUS_AUDIT_DATABASE_URL"
+        ) from error
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def build() -> Worker:
+    """A worker with the consumer and its tool."""
+    made = Worker(
+        NAME,
+        version="0.1.0",
+        title="Audit",
+        description="The record of every call: who did what, when, and how it ended.",
+        settings=AuditSettings,
+    )
+    made.lifespan(lambda settings: run_store(made, settings))
+    made.tool(name="search", permission=READ, read_only=True, title="Search the audit record")(search_events)
+    return made
+
+
+worker = build()
+service = worker.service(order=10, needs=["nats"])

@@ -1,0 +1,173 @@
+"""What the sub-commands do: check the options, find bus or store, print. Following the stream is follow.py's matter."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import typer
+from nats import errors as nats_errors
+from nats.js import errors as js_errors
+from sqlalchemy.exc import SQLAlchemyError
+
+from opsbus import ToolError
+from opsbus.commands.output import fail
+from opsbus.nats_client import ConnectError
+from opsbus.settings import SettingsError
+from opsbus.toolerror import near
+from opsbus_audit.database import open_engine
+from opsbus_audit.follow import follow as follow_stream
+from opsbus_audit.locate import PlatformError, bus_settings, store_url
+from opsbus_audit.record import Outcome
+from opsbus_audit.search import Entry, Question, search
+from opsbus_audit.timeline import line
+from opsbus_audit.when import moment
+from opsbus_contracts import Stage
+
+T = TypeVar("T")
+
+_PAGE = 500
+_CONNECT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What the user wants to see; None: anything."""
+
+    actor: str | None = None
+    tool: str | None = None
+    service: str | None = None
+    stage: str | None = None
+    call: str | None = None
+    outcome: str | None = None
+
+    def check(self) -> None:
+        """End the command when a value of a closed list is not on it."""
+        _one_of("--stage", self.stage, [stage.value for stage in Stage])
+        _one_of("--outcome", self.outcome, [outcome.value for outcome in Outcome])
+
+    def lets_through(self, entry: Entry) -> bool:
+        """Whether a live event is wanted. A call may be given by the start of its id, as the timeline shows it."""
+        if self.call is not None and not entry.call.startswith(self.call):
+            return False
+        pairs = (
+            (self.actor, entry.actor),
+            (self.tool, entry.tool),
+            (self.service, entry.service),
+            (self.stage, entry.stage),
+        )
+        return all(wanted is None or wanted == found for wanted, found in pairs)
+
+
+def tail(wanted: Filter, *, since: str | None, follow: bool, as_json: bool, folder: str) -> None:
+    """Print the stream's events as they come, until Ctrl-C."""
+    wanted.check()
+    start = _moment(since, "--since")
+    try:
+        settings = bus_settings(folder)
+    except (PlatformError, SettingsError) as error:
+        fail(str(error), "start the platform (opsbus up), or set NATS_URL and OPSBUS_NATS_SEED_FILE (identity auditor)")
+
+    async def show() -> None:
+        async for entry in follow_stream(settings, start=start, to_end=not follow, connect_timeout_s=_CONNECT_S):
+            if wanted.lets_through(entry):
+                _print(entry, as_json)
+
+    try:
+        _run(show())
+    except (ConnectError, SettingsError) as error:
+        fail(str(error), "the seed file must be the one of the identity `auditor`")
+    except js_errors.NotFoundError:
+        fail("there is no stream AUDIT on this bus", "create it: opsbus provision")
+    except (TimeoutError, nats_errors.Error, OSError) as error:
+        fail(
+            f"the bus at {settings.nats_url} does not answer ({type(error).__name__})",
+            "is the platform up, and may this identity read the stream AUDIT?",
+        )
+
+
+def search_store(
+    wanted: Filter,
+    *,
+    text: str,
+    since: str | None,
+    until: str | None,
+    unreadable: bool,
+    limit: int,
+    as_json: bool,
+    database_url: str | None,
+    folder: str,
+) -> None:
+    """Print what the store has, newest first."""
+    wanted.check()
+    question = Question(
+        actor=wanted.actor,
+        tool=wanted.tool,
+        service=wanted.service,
+        stage=wanted.stage,
+        call=wanted.call,
+        outcome=wanted.outcome,
+        since=_moment(since, "--since"),
+        until=_moment(until, "--until"),
+        text=text,
+        unreadable=True if unreadable else None,
+    )
+    hint = "name the store: --database-url sqlite:///file or postgresql://..., or OPSBUS_AUDIT_DATABASE_URL"
+    try:
+        shown = _run(_search(store_url(database_url, folder), question, limit, as_json))
+    except (PlatformError, ValueError) as error:
+        fail(str(error), hint)
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        cause = getattr(error, "orig", None) or error
+        fail(f"the store cannot be read: {type(cause).__name__}: {str(cause).splitlines()[0][:200]}", hint)
+    if shown == 0:
+        typer.echo("nothing matches", err=True)
+
+
+async def _search(url: str, question: Question, limit: int, as_json: bool) -> int:
+    engine = open_engine(url, read_only=True)
+    shown = 0
+    cursor: str | None = None
+    try:
+        while shown < limit:
+            found = await search(engine, question, min(_PAGE, limit - shown), cursor)
+            for entry in found.entries:
+                _print(entry, as_json)
+            shown += len(found.entries)
+            if not found.more:
+                break
+            cursor = found.cursors[-1]
+    finally:
+        await engine.dispose()
+    return shown
+
+
+def _run(work: Coroutine[None, None, T]) -> T | None:
+    """Run to the end, or until Ctrl-C or a closed pipe ends it, which is no error."""
+    with suppress(KeyboardInterrupt, BrokenPipeError):
+        return asyncio.run(work)
+    return None
+
+
+def _print(entry: Entry, as_json: bool) -> None:
+    typer.echo(entry.model_dump_json() if as_json else line(entry))
+
+
+def _one_of(option: str, given: str | None, valid: list[str]) -> None:
+    if given is not None and given not in valid:
+        close = near(given, valid)
+        fail(
+            f"{option} {given!r} is not known",
+            f"did you mean {close[0]}?" if close else f"there are: {', '.join(valid)}",
+        )
+
+
+def _moment(given: str | None, option: str) -> datetime | None:
+    if given is None:
+        return None
+    try:
+        return moment(given, option, datetime.now(UTC))
+    except ToolError as error:
+        fail(error.message, error.hint)

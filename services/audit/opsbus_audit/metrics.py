@@ -1,0 +1,50 @@
+"""How far the store is behind the stream: gauges and counters of the consumer, shown on the worker's own /metrics."""
+
+import asyncio
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
+from prometheus_client.registry import Collector
+
+from opsbus import Settings, Worker
+
+_LOOK_EVERY_S = 0.1
+
+
+class ConsumerMetrics(Collector):
+    """Counted by one consumer. No label: nothing here grows with what callers send."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.stored = Counter("opsbus_audit_events_stored", "Events written to the store.", registry=registry)
+        self.unreadable = Counter(
+            "opsbus_audit_events_unreadable", "Events stored whose bytes are no audit event.", registry=registry
+        )
+        self.duplicates = Counter(
+            "opsbus_audit_events_duplicate", "Events stored whose id was stored before.", registry=registry
+        )
+        self.store_errors = Counter("opsbus_audit_store_errors", "Writes the store did not take.", registry=registry)
+        self.read_errors = Counter(
+            "opsbus_audit_read_errors", "Times that reading the stream ended.", registry=registry
+        )
+        self.storing = Gauge("opsbus_audit_storing", "1: the last write was taken; 0: it was not.", registry=registry)
+        self.sequence = Gauge("opsbus_audit_sequence", "Last sequence of the stream that is stored.", registry=registry)
+        self.pending = Gauge("opsbus_audit_pending_events", "Events of the stream not stored yet.", registry=registry)
+        self.lag = Gauge(
+            "opsbus_audit_lag_seconds",
+            "Age of the last event when it was stored, by the server's clock.",
+            registry=registry,
+        )
+
+    def collect(self) -> Iterable[Metric]:
+        """Everything counted here, for the registry this collector is put in."""
+        return self.registry.collect()
+
+    async def show_on(self, worker: Worker, settings: Settings) -> None:
+        """Join the /metrics of the instance that runs with ``settings``, once it is there."""
+        while True:
+            for runtime in worker.runtimes:
+                if runtime.settings is settings:
+                    runtime.metrics.registry.register(self)
+                    return
+            await asyncio.sleep(_LOOK_EVERY_S)

@@ -1,0 +1,117 @@
+"""Writing the record: a batch of the stream's messages into the table, each once. Reading it is search.py's matter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select, text, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from opsbus_audit import tables
+from opsbus_audit.database import create_schema, open_engine
+from opsbus_audit.record import Stored, row
+
+_event = tables.event
+_WRITE_LOCK = 0x6F70_7772
+_ROWS_PER_STATEMENT = 200
+"""Two dozen columns each: PostgreSQL's protocol takes 32,767 parameters, SQLite's default is as many."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a batch."""
+
+    new: int
+    """Messages stored now; the rest of the batch was stored before."""
+    unreadable: int
+    """Of the new ones, those that could not be read."""
+    duplicates: int
+    """Of the new ones, those whose event id was stored before under another sequence."""
+
+
+class AuditStore:
+    """The store, open for writing: ``create`` before the first use, ``close`` after the last."""
+
+    def __init__(self, url: str, timeout_s: float = 10.0) -> None:
+        self.engine: AsyncEngine = open_engine(url, timeout_s)
+
+    async def create(self) -> None:
+        """Create the table when it is missing.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: the database cannot be used.
+        """
+        await create_schema(self.engine, tables.metadata)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self.engine.dispose()
+
+    async def append(self, messages: Sequence[Stored]) -> Written:
+        """Store a batch in one transaction; what is stored already, by sequence, is left as it is.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: nothing of the batch is stored, as far as is known.
+        """
+        rows = [row(message) for message in messages]
+        async with self.engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                # Two instances would not see each other's event ids before they commit.
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
+            fresh = await _not_yet_stored(connection, rows)
+            await _mark_duplicates(connection, fresh)
+            for start in range(0, len(fresh), _ROWS_PER_STATEMENT):
+                await connection.execute(_insert(connection, fresh[start : start + _ROWS_PER_STATEMENT]))
+        return Written(
+            new=len(fresh),
+            unreadable=sum(item["unreadable"] for item in fresh),
+            duplicates=sum(item["duplicate_of"] is not None for item in fresh),
+        )
+
+    async def last_sequence(self, stream: str) -> int:
+        """The last sequence stored of a stream's life; 0: none."""
+        statement = select(func.coalesce(func.max(_event.c.sequence), 0)).where(_event.c.stream == stream)
+        async with self.engine.connect() as connection:
+            return int((await connection.execute(statement)).scalar_one())
+
+
+def _insert(connection: AsyncConnection, rows: list[dict[str, Any]]) -> Any:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(_event).values(rows).on_conflict_do_nothing()
+
+
+async def _not_yet_stored(connection: AsyncConnection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    known: set[tuple[str, int]] = set()
+    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+        keys = [(item["stream"], item["sequence"]) for item in rows[start : start + _ROWS_PER_STATEMENT]]
+        statement = select(_event.c.stream, _event.c.sequence).where(
+            tuple_(_event.c.stream, _event.c.sequence).in_(keys)
+        )
+        known |= {(found.stream, found.sequence) for found in (await connection.execute(statement)).all()}
+    fresh: dict[tuple[str, int], dict[str, Any]] = {}
+    for item in rows:
+        key = (item["stream"], item["sequence"])
+        if key not in known:
+            fresh.setdefault(key, item)
+    return list(fresh.values())
+
+
+async def _mark_duplicates(connection: AsyncConnection, rows: list[dict[str, Any]]) -> None:
+    """The same event published twice, further apart than the stream's own window: kept, but told apart from the
+    first."""
+    ids = sorted({item["event_id"] for item in rows if item["event_id"]})
+    first: dict[tuple[str, str], int] = {}
+    for start in range(0, len(ids), _ROWS_PER_STATEMENT):
+        part = ids[start : start + _ROWS_PER_STATEMENT]
+        statement = select(_event.c.event_source, _event.c.event_id, func.min(_event.c.sequence)).where(
+            _event.c.stream == rows[0]["stream"], _event.c.event_id.in_(part), _event.c.duplicate_of.is_(None)
+        )
+        statement = statement.group_by(_event.c.event_source, _event.c.event_id)
+        for source, event_id, sequence in (await connection.execute(statement)).all():
+            first[(source, event_id)] = sequence
+    for item in rows:
+        if item["event_id"]:
+            key = (item["event_source"], item["event_id"])
+            earlier = first.setdefault(key, item["sequence"])
+            item["duplicate_of"] = earlier if earlier != item["sequence"] else None

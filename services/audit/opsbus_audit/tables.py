@@ -1,0 +1,42 @@
+"""The table of the record. Names start with `audit_`, so that several stores may share one database."""
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+event = Table(
+    "audit_event",
+    metadata,
+    # As the stream holds it: together with the key, everything a verifier needs.
+    Column("stream", String(80), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("subject", String(256), nullable=False),
+    Column("stored_ns", BigInteger, nullable=False),
+    Column("headers", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    # Read from it, to search by.
+    Column("unreadable", Boolean, nullable=False),
+    Column("fault", Text, nullable=False),
+    Column("duplicate_of", BigInteger),
+    Column("event_id", String(64), nullable=False),
+    Column("event_source", String(256), nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    Column("emitter", String(64), nullable=False),
+    Column("stage", String(64), nullable=False),
+    Column("call", String(64), nullable=False),
+    Column("actor", String(256), nullable=False),
+    Column("method", String(64), nullable=False),
+    Column("tool", String(512), nullable=False),
+    Column("service", String(64), nullable=False),
+    Column("mutating", Boolean, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("executed", String(16), nullable=False),
+    Column("error", String(64), nullable=False),
+    Column("search_text", Text, nullable=False),
+    Index("audit_event_time", "stored_ns", "sequence"),
+    Index("audit_event_call", "call"),
+    Index("audit_event_actor", "actor", "stored_ns"),
+    Index("audit_event_tool", "tool", "stored_ns"),
+    Index("audit_event_id", "event_id"),
+)
+"""`stream` names one life of the stream (its name and creation time): a stream made anew counts from 1 again."""

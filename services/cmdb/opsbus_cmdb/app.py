@@ -1,0 +1,61 @@
+"""Wiring: which inventory, which tools, resources and prompts. What they do lives in the modules named here."""
+
+from collections.abc import AsyncIterator
+
+from opsbus import Worker
+from opsbus_cmdb import prompts, seed
+from opsbus_cmdb.asset_tools import asset_record, assets_overview, query_assets
+from opsbus_cmdb.change_tools import get_change_records
+from opsbus_cmdb.http_inventory import HttpInventory
+from opsbus_cmdb.inventory import Inventory
+from opsbus_cmdb.settings import CmdbSettings
+from opsbus_cmdb.status_tools import ASSETS_URI, update_asset_status
+from opsbus_cmdb.store import EmbeddedInventory
+from opsbus_cmdb.topology_tools import get_service_topology
+
+READ = "cmdb:read"
+WRITE = "cmdb:write"
+
+
+async def open_inventory(settings: CmdbSettings) -> AsyncIterator[Inventory]:
+    """The backend the settings name: a CMDB over HTTP, or the embedded store, filled when it is empty and a seed is
+    set."""
+    if settings.url:
+        key = settings.api_key.get_secret_value()
+        async with HttpInventory(settings.url, key, settings.timeout_s, settings.body_bytes_max) as remote:
+            yield remote
+        return
+    async with EmbeddedInventory(settings.database_url.get_secret_value(), settings.timeout_s) as store:
+        if settings.seed:
+            await store.load(seed.estate(settings.seed))
+        yield store
+
+
+def build() -> Worker:
+    """A worker with everything the CMDB offers."""
+    made = Worker(
+        "cmdb",
+        version="0.1.0",
+        title="CMDB",
+        description="Assets, their owners, states and dependencies, and the changes made to them.",
+        settings=CmdbSettings,
+    )
+    made.lifespan(open_inventory)
+    made.tool(permission=READ, read_only=True, title="Find assets")(query_assets)
+    made.tool(permission=READ, read_only=True, title="Service topology")(get_service_topology)
+    made.tool(permission=READ, read_only=True, title="Change records")(get_change_records)
+    made.tool(permission=WRITE, destructive=True, title="Set an asset's status")(update_asset_status)
+    made.resource(
+        ASSETS_URI, name="assets", permission=READ, mime_type="application/json", subscribable=True, title="Assets"
+    )(assets_overview)
+    made.resource(ASSETS_URI + "/{id}", name="asset", permission=READ, mime_type="application/json", title="Asset")(
+        asset_record
+    )
+    brief = made.prompt(permission=READ, title="Impact brief")(prompts.impact_brief)
+    brief.completion("service")(prompts.complete_service)
+    brief.completion("change")(prompts.complete_change)
+    return made
+
+
+worker = build()
+service = worker.service(order=20, needs=["nats"])

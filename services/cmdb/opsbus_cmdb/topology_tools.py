@@ -1,0 +1,128 @@
+"""What a service needs and what needs it: the tool `cmdb_get_service_topology`. The walk itself is the inventory's."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from opsbus import Context, Page
+from opsbus.page import PageInfo
+from opsbus_cmdb.inventory import Inventory, Topology
+from opsbus_cmdb.model import INVERSE, Criticality, Lifecycle, RelationType, Status
+from opsbus_cmdb.query import DEPTH_MAX, Direction, TopologyQuery
+
+_BUDGET_BYTES = 22_000
+
+
+class TopologyAsset(BaseModel):
+    """An asset of the topology."""
+
+    id: str
+    ref: str
+    depth: int = Field(description="Steps from the service asked about; 0 is itself.")
+    status: Status
+    lifecycle: Lifecycle
+    criticality: Criticality
+    environment: str
+    owner_team: str
+
+
+class TopologyEdge(BaseModel):
+    """`from_ref` needs `to_ref`."""
+
+    from_ref: str
+    to_ref: str
+    type: RelationType
+    inverse: str = Field(description="The same, read from to_ref.")
+    impact: str = Field(description="hard: from_ref fails with to_ref.")
+    redundancy: str
+
+
+class TopologyPage(Page[TopologyAsset]):
+    """The assets reached, nearest first, and the relationships between them."""
+
+    root: str = Field(description="Ref of the asset walked from.")
+    direction: Direction
+    depth: int
+    edges: list[TopologyEdge]
+    unhealthy: list[str] = Field(default_factory=list, description="Refs of those that are not operational.")
+
+    def to_text(self) -> str:
+        """What a person reads."""
+        lines = [f"{self.root}: {len(self.items) - 1} assets ({self.direction.value}, depth {self.depth})"]
+        lines += [f"{'  ' * item.depth}- {item.ref} {item.status.value}, {item.owner_team}" for item in self.items[:60]]
+        lines += [f"{edge.from_ref} {edge.type.value} {edge.to_ref} ({edge.impact})" for edge in self.edges[:60]]
+        return "\n".join([*lines, *self.warnings])
+
+
+async def get_service_topology(
+    ctx: Context[Inventory],
+    service: Annotated[
+        str, Field(description="Id, ref (kind:namespace/name) or unique name.", min_length=1, max_length=400)
+    ],
+    direction: Annotated[
+        Direction, Field(description="dependencies: what it needs; dependents: what needs it; both: each way.")
+    ] = Direction.BOTH,
+    depth: Annotated[int, Field(ge=1, le=DEPTH_MAX, description="Steps to walk.")] = 2,
+    node_limit: Annotated[int, Field(ge=1, le=200, description="Assets at most, the nearest first.")] = 60,
+    relation_types: Annotated[
+        list[RelationType] | None, Field(description="Only along these; default all.", max_length=10)
+    ] = None,
+) -> TopologyPage:
+    """The dependency map around a service (or any asset): what it needs, what needs it, and who is unwell.
+
+    Cycles end where they began. When more is within reach than the node limit or the answer's budget lets through,
+    `page.truncated` is true and a warning says how to see the rest.
+    """
+    query = TopologyQuery(direction=direction, depth=depth, nodes_max=node_limit, types=relation_types or [])
+    found = await ctx.state.topology(service, query)
+    kept = len(found.nodes)
+    answer = _page(found, query, ctx.state.source, kept)
+    while len(answer.model_dump_json()) > _BUDGET_BYTES and kept > 1:
+        kept = max(1, kept * 4 // 5)
+        answer = _page(found, query, ctx.state.source, kept)
+    return answer
+
+
+def _page(found: Topology, query: TopologyQuery, source: str, kept: int) -> TopologyPage:
+    nodes = found.nodes[:kept]
+    refs = {node.asset.id: node.asset.ref for node in nodes}
+    edges = [
+        TopologyEdge(
+            from_ref=refs[edge.from_id],
+            to_ref=refs[edge.to_id],
+            type=edge.type,
+            inverse=INVERSE[edge.type],
+            impact=edge.impact,
+            redundancy=edge.redundancy,
+        )
+        for edge in found.edges
+        if edge.from_id in refs and edge.to_id in refs
+    ]
+    warnings = []
+    if found.truncated:
+        warnings.append(
+            f"more is within reach: raise node_limit (now {query.nodes_max}), lower depth or name relation_types"
+        )
+    if kept < len(found.nodes):
+        warnings.append(
+            f"{len(found.nodes) - kept} of {len(found.nodes)} assets, the farthest, were left out to keep the answer"
+            " small: ask from one of the assets shown, or with a smaller depth"
+        )
+    cut = found.truncated or kept < len(found.nodes)
+    return TopologyPage(
+        items=[_item(node.asset.model_dump(), node.depth) for node in nodes],
+        page=PageInfo(returned=kept, total=None if found.truncated else len(found.nodes), truncated=cut),
+        warnings=warnings,
+        as_of=datetime.now(UTC),
+        source=source,
+        root=found.nodes[0].asset.ref,
+        direction=query.direction,
+        depth=query.depth,
+        edges=edges,
+        unhealthy=[node.asset.ref for node in nodes if node.asset.status is not Status.OPERATIONAL],
+    )
+
+
+def _item(asset: dict[str, object], depth: int) -> TopologyAsset:
+    return TopologyAsset.model_validate({**asset, "depth": depth})
