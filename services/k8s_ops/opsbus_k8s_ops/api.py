@@ -1,0 +1,213 @@
+"""One cluster's API as one caller: bounded requests through the official client.
+
+What the objects mean is not known here.
+
+Paths are the API's own; the client adds address, TLS, credentials and proxies. Answers stay plain JSON: the
+generated models refuse objects that a newer server has more to say about.
+"""
+
+import copy
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from kubernetes.aio.client import ApiClient
+from multidict import CIMultiDict
+
+from opsbus import ErrorCode, ToolError
+from opsbus_k8s_ops.faults import Attempt, refused, unreachable
+
+Obj = dict[str, Any]
+Query = Sequence[tuple[str, str | int]]
+
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+
+NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+"""Accept: lists without spec and status, from servers that can."""
+
+_CHUNK_BYTES = 1 << 16
+
+GROUPS = {
+    "namespaces": "/api/v1",
+    "pods": "/api/v1",
+    "deployments": "/apis/apps/v1",
+    "statefulsets": "/apis/apps/v1",
+    "daemonsets": "/apis/apps/v1",
+    "replicasets": "/apis/apps/v1",
+    "horizontalpodautoscalers": "/apis/autoscaling/v2",
+    "poddisruptionbudgets": "/apis/policy/v1",
+}
+"""Resource to the API group and version it is read from."""
+
+
+def path_of(resource: str, namespace: str | None = None, *rest: str) -> str:
+    """``/apis/apps/v1/namespaces/shop/deployments/checkout/scale``; every part is quoted."""
+    parts = ["namespaces", namespace] if namespace else []
+    return "/".join([GROUPS[resource], *(quote(part, safe="") for part in (*parts, resource, *rest))])
+
+
+@dataclass(frozen=True)
+class Impersonation:
+    """Whom the cluster shall take us for."""
+
+    user: str
+    groups: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """For errors: ``user ann (groups opsbus:viewer)``."""
+        return f"user {self.user}" + (f" (groups {', '.join(self.groups)})" if self.groups else "")
+
+
+class CallerClient(ApiClient):
+    """The official client, acting as someone. One base client per cluster; ``acting_as`` shares its connections."""
+
+    impersonation: Impersonation | None = None
+
+    def acting_as(self, impersonation: Impersonation | None) -> "CallerClient":
+        """The same client for one caller."""
+        client = copy.copy(self)
+        client.impersonation = impersonation
+        return client
+
+    async def call_api(
+        self, method: str, url: str, header_params: Mapping[str, str] | None = None, *rest: Any, **more: Any
+    ) -> Any:
+        """As the library's, plus the impersonation headers.
+
+        The group's repeats, which the library's dict cannot say.
+        """
+        headers = CIMultiDict(header_params or {})
+        if self.impersonation:
+            headers["Impersonate-User"] = self.impersonation.user
+            for group in self.impersonation.groups:
+                headers.add("Impersonate-Group", group)
+        return await super().call_api(method, url, headers, *rest, **more)
+
+
+@dataclass(frozen=True)
+class ClusterApi:
+    """Requests to one cluster. ``timeout_s`` is per request, ``bytes_max`` per answer."""
+
+    name: str
+    client: CallerClient
+    timeout_s: float
+    bytes_max: int
+
+    def within(self, seconds: float) -> "ClusterApi":
+        """The same API with a timeout of at most this: what is left of the call's deadline."""
+        return replace(self, timeout_s=max(0.1, min(self.timeout_s, seconds)))
+
+    async def get(self, path: str, doing: str, query: Query = (), accept: str = JSON) -> Obj:
+        """One object or one page of a list. ``doing`` ends the sentence "could not ..." of an error.
+
+        Raises:
+            ToolError: the cluster refused, is unreachable, or answers more than ``bytes_max``.
+        """
+        return await self._json("GET", path, doing, query, accept=accept)
+
+    async def patch(self, path: str, body: Obj, doing: str, *, dry_run: bool, field_manager: str = "opsbus") -> Obj:
+        """A JSON merge patch; ``dry_run`` has the server check everything and store nothing.
+
+        Raises:
+            ToolError: as ``get``; when the connection breaks on the way of a real patch, ``outcome_unknown``.
+        """
+        query: list[tuple[str, str | int]] = [("fieldManager", field_manager)]
+        if dry_run:
+            query.append(("dryRun", "All"))
+        try:
+            return await self._json("PATCH", path, doing, query, body=body)
+        except ToolError as error:
+            if dry_run or error.code is not ErrorCode.BACKEND_UNAVAILABLE or "http_status" in error.details:
+                raise
+            if error.details.get("not_sent"):
+                raise
+            raise ToolError(
+                ErrorCode.OUTCOME_UNKNOWN,
+                f"{error.message}; whether it happened is unknown",
+                hint="Read the object before anything else; do not simply repeat the call.",
+                details=error.details,
+            ) from error
+
+    @asynccontextmanager
+    async def stream(self, path: str, doing: str, query: Query = ()) -> AsyncIterator[aiohttp.StreamReader]:
+        """The raw body of an answer, as it comes; leaving the block drops the rest."""
+        response = await self._open("GET", path, doing, query, accept="*/*")
+        try:
+            yield response.content
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise unreachable(error, self._attempt(doing)) from error
+        finally:
+            response.close()
+
+    async def _json(
+        self, method: str, path: str, doing: str, query: Query, *, body: Obj | None = None, accept: str = JSON
+    ) -> Obj:
+        attempt = self._attempt(doing)
+        response = await self._open(method, path, doing, query, body=body, accept=accept)
+        try:
+            raw = await self._read(response, attempt)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise unreachable(error, attempt) from error
+        finally:
+            response.release()
+        try:
+            parsed = json.loads(raw)
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise ToolError(
+                ErrorCode.BACKEND_ERROR,
+                f"cluster {self.name}: could not {doing}: the answer is no JSON object",
+                hint="Something else than a Kubernetes API server may answer at this address.",
+            )
+        return parsed
+
+    async def _open(
+        self, method: str, path: str, doing: str, query: Query, *, body: Obj | None = None, accept: str = JSON
+    ) -> aiohttp.ClientResponse:
+        attempt = self._attempt(doing)
+        headers = {"Accept": accept, "Content-Type": MERGE_PATCH if body is not None else JSON}
+        try:
+            request = await self.client.param_serialize(
+                method, path, query_params=list(query), header_params=headers, body=body, auth_settings=["BearerToken"]
+            )
+            answer = await self.client.call_api(*request, _request_timeout=aiohttp.ClientTimeout(total=self.timeout_s))
+        except aiohttp.ClientConnectorError as error:
+            fault = unreachable(error, attempt)
+            fault.details["not_sent"] = True
+            raise fault from error
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise unreachable(error, attempt) from error
+        response: aiohttp.ClientResponse = answer.response
+        if response.status < 400:
+            return response
+        try:
+            raw = await response.content.read(_CHUNK_BYTES)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise unreachable(error, attempt) from error
+        finally:
+            response.close()
+        raise refused(response.status, raw, attempt, response.headers.get("Retry-After"))
+
+    async def _read(self, response: aiohttp.ClientResponse, attempt: Attempt) -> bytes:
+        chunks, size = [], 0
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            size += len(chunk)
+            if size > self.bytes_max:
+                response.close()
+                raise ToolError(
+                    ErrorCode.RESULT_TOO_LARGE,
+                    f"cluster {self.name}: the answer to {attempt.doing} is over {self.bytes_max} bytes",
+                    hint="Narrow it by namespace, label or field selector; or lower the worker's page_size.",
+                )
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _attempt(self, doing: str) -> Attempt:
+        caller = self.client.impersonation.describe() if self.client.impersonation else ""
+        return Attempt(self.name, doing, caller)

@@ -1,0 +1,52 @@
+"""The k8s worker, wired: settings, clusters, tools. What the tools do is in tool_*.py and overview.py."""
+
+from collections.abc import AsyncIterator
+
+from opsbus import Worker
+from opsbus_k8s_ops.cluster import Clusters
+from opsbus_k8s_ops.overview import clusters, complete_namespace, triage_namespace
+from opsbus_k8s_ops.settings import K8sSettings
+from opsbus_k8s_ops.tool_deployments import get_deployments
+from opsbus_k8s_ops.tool_logs import get_pod_logs
+from opsbus_k8s_ops.tool_pods import get_pods
+from opsbus_k8s_ops.tool_restart import restart_deployment
+from opsbus_k8s_ops.tool_scale import scale_deployment
+
+
+def build() -> Worker:
+    """A worker with everything it offers; several can run in one process."""
+    made = Worker(
+        "k8s",
+        version="0.1.0",
+        title="Kubernetes",
+        description="Kubernetes clusters: what runs, what is wrong with it, its logs, and careful changes.",
+        settings=K8sSettings,
+    )
+
+    @made.lifespan
+    async def lifespan(settings: K8sSettings) -> AsyncIterator[Clusters]:
+        async with Clusters(settings) as reachable:
+            yield reachable
+
+    made.tool(permission="k8s:get", read_only=True, title="Pods")(get_pods)
+    made.tool(permission="k8s:get", read_only=True, title="Deployments")(get_deployments)
+    made.tool(permission="k8s:logs", read_only=True, title="Pod logs", timeout_s=60)(get_pod_logs)
+    made.tool(permission="k8s:scale", title="Scale a deployment", destructive=True, timeout_s=150)(scale_deployment)
+    made.tool(permission="k8s:restart", title="Restart a deployment", destructive=True, timeout_s=150)(
+        restart_deployment
+    )
+    made.resource(
+        "enterprise://k8s/clusters",
+        name="clusters",
+        permission="k8s:get",
+        mime_type="application/json",
+        title="Clusters",
+    )(clusters)
+    made.prompt(permission="k8s:get", title="Triage a namespace")(triage_namespace).completion("namespace")(
+        complete_namespace
+    )
+    return made
+
+
+worker = build()
+service = worker.service(name="k8s-ops", order=30, needs=("nats",))

@@ -1,0 +1,159 @@
+"""The clusters the worker can reach, and a call's way into one of them.
+
+Which context, as whom, which namespaces, how long.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from types import TracebackType
+from typing import Protocol
+
+from opsbus import ErrorCode, ToolError
+from opsbus.toolerror import near
+from opsbus_contracts import Identity
+from opsbus_k8s_ops.api import CallerClient, ClusterApi, Impersonation
+from opsbus_k8s_ops.kubeconfig import ClusterConfig, load_clusters
+from opsbus_k8s_ops.listing import Bounds, names_of
+from opsbus_k8s_ops.models import ClusterInfo
+from opsbus_k8s_ops.settings import K8sSettings
+
+RESERVED = "system:"
+"""Users and groups of Kubernetes itself: nobody who comes through the bus may be taken for one."""
+
+ANSWER_MARGIN_S = 0.5
+"""Kept of a call's deadline for the answer itself. Seconds."""
+
+
+class Call(Protocol):
+    """What is needed of a call's context."""
+
+    @property
+    def identity(self) -> Identity: ...
+    @property
+    def remaining_s(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Reach:
+    """One context: how to reach it, and the client that does."""
+
+    config: ClusterConfig
+    client: CallerClient
+
+
+class Clusters:
+    """Every configured cluster. An async context manager: entering reads the configuration, leaving closes connections.
+
+    Raises:
+        NoClustersError: on entering, when there is no usable configuration.
+    """
+
+    def __init__(self, settings: K8sSettings) -> None:
+        self.settings = settings
+        self.default = ""
+        self._reach: dict[str, Reach] = {}
+
+    async def __aenter__(self) -> "Clusters":
+        configs, self.default = await load_clusters(self.settings)
+        for name, config in configs.items():
+            client = CallerClient(config.configuration)
+            client.user_agent = "opsbus-k8s-ops"
+            self._reach[name] = Reach(config, client)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for reach in self._reach.values():
+            await reach.client.close()  # type: ignore[no-untyped-call]
+
+    @property
+    def names(self) -> list[str]:
+        """The contexts, the default one first."""
+        return sorted(self._reach, key=lambda name: (name != self.default, name))
+
+    @property
+    def bounds(self) -> Bounds:
+        """How much one call reads."""
+        return Bounds(self.settings.page_size, self.settings.scan_max)
+
+    def api(self, call: Call, cluster: str | None) -> ClusterApi:
+        """The API of one cluster, as the call's caller, within the call's deadline.
+
+        Raises:
+            ToolError: ``not_found`` for an unknown cluster, ``forbidden`` for a caller that names a part of
+            Kubernetes itself.
+        """
+        name = cluster or self.default
+        if name not in self._reach:
+            raise ToolError(
+                ErrorCode.NOT_FOUND,
+                f"there is no cluster {name!r}",
+                hint=f"Configured clusters: {', '.join(self.names)}.",
+                did_you_mean=near(name, self.names),
+            )
+        client = self._reach[name].client.acting_as(self.impersonation(call.identity))
+        api = ClusterApi(name, client, self.settings.request_timeout_s, self.settings.response_bytes_max)
+        return api.within(call.remaining_s - ANSWER_MARGIN_S)
+
+    def impersonation(self, identity: Identity) -> Impersonation | None:
+        """Whom the cluster shall see; None when impersonation is off.
+
+        Raises:
+            ToolError: ``forbidden`` for names that Kubernetes reserves or no header can carry.
+        """
+        if not self.settings.impersonate:
+            return None
+        user = self.settings.impersonate_user_prefix + identity.sub
+        groups = tuple(self.settings.impersonate_group_prefix + role for role in identity.roles)
+        for name in (user, *groups):
+            if name.startswith(RESERVED) or not name.isprintable():
+                raise ToolError(
+                    ErrorCode.FORBIDDEN,
+                    f"{name!r} cannot be impersonated in a cluster",
+                    hint=f"Names that begin with {RESERVED!r} belong to Kubernetes itself.",
+                )
+        return Impersonation(user, groups)
+
+    def allowed(self, namespace: str) -> bool:
+        """Whether the settings let the tools touch a namespace."""
+        patterns = self.settings.namespaces
+        return not patterns or any(fnmatchcase(namespace, pattern) for pattern in patterns)
+
+    def require_allowed(self, namespaces: Iterable[str]) -> None:
+        """
+        Raises:
+            ToolError: ``forbidden`` for a namespace outside the settings.
+        """
+        for namespace in namespaces:
+            if not self.allowed(namespace):
+                raise ToolError(
+                    ErrorCode.FORBIDDEN,
+                    f"namespace {namespace!r} is closed to these tools",
+                    hint=f"This worker serves: {', '.join(self.settings.namespaces)}.",
+                )
+
+    async def namespaces(self, call: Call, cluster: str | None = None) -> list[str]:
+        """Names of the namespaces the caller can list and the settings allow."""
+        names = await names_of(self.api(call, cluster), "namespaces")
+        return [name for name in names if self.allowed(name)]
+
+    async def probe(self) -> list[ClusterInfo]:
+        """Version and reachability of every cluster, asked of all at once, as the worker itself."""
+        return list(await asyncio.gather(*(self._probe(name) for name in self.names)))
+
+    async def _probe(self, name: str) -> ClusterInfo:
+        reach = self._reach[name]
+        api = ClusterApi(name, reach.client, self.settings.probe_timeout_s, self.settings.response_bytes_max)
+        info = ClusterInfo(name=name, server=reach.config.server, default=name == self.default, reachable=False)
+        begun = time.monotonic()
+        try:
+            version = await api.get("/version", "read the version")
+        except ToolError as error:
+            return info.model_copy(update={"reason": error.message})
+        latency_ms = round((time.monotonic() - begun) * 1000, 1)
+        update = {"reachable": True, "version": str(version.get("gitVersion") or ""), "latency_ms": latency_ms}
+        return info.model_copy(update=update)

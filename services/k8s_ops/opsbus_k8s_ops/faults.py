@@ -1,0 +1,112 @@
+"""What an API server's refusal means to a caller: its Status object as a ToolError. No request is made here."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from opsbus import ErrorCode, ToolError
+
+MESSAGE_CHARS_MAX = 600
+"""An API server's own words, at most: admission webhooks can be long-winded."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What was tried: for the wording of an error.
+
+    ``caller``: whom the cluster took us for, empty for the worker itself.
+    """
+
+    cluster: str
+    doing: str
+    caller: str = ""
+
+
+def status_of(body: bytes) -> dict[str, Any]:
+    """The Status object of a failed request; a proxy's HTML page or plain text becomes one with a message alone."""
+    try:
+        status = json.loads(body)
+    except ValueError:
+        status = None
+    if isinstance(status, dict) and status.get("kind") == "Status":
+        return status
+    return {"message": body[:MESSAGE_CHARS_MAX].decode("utf-8", "replace").strip()}
+
+
+def refused(code: int, body: bytes, attempt: Attempt, retry_after: str | None = None) -> ToolError:
+    """An HTTP status of 400 or more as the error a caller is told; the cluster and the attempt are named in it."""
+    status = status_of(body)
+    said = str(status.get("message") or status.get("reason") or f"HTTP {code}")[:MESSAGE_CHARS_MAX]
+    message = f"cluster {attempt.cluster}: could not {attempt.doing}: {said}"
+    details: dict[str, Any] = {
+        "cluster": attempt.cluster,
+        "http_status": code,
+        "reason": str(status.get("reason") or ""),
+    }
+    causes = _causes(status)
+    if causes:
+        details["causes"] = causes
+    if code == 410:
+        details["continue"] = str((status.get("metadata") or {}).get("continue") or "")
+    if code == 401:
+        return ToolError(
+            ErrorCode.BACKEND_ERROR,
+            f"cluster {attempt.cluster} does not accept the worker's own credentials",
+            hint="The kubeconfig or service account of the k8s worker needs renewing; nothing in the call can help.",
+            details=details,
+        )
+    if code == 403:
+        return ToolError(ErrorCode.FORBIDDEN, message, hint=_forbidden_hint(attempt), details=details)
+    if code in (429, 503, 504):
+        after_ms = int(retry_after) * 1000 if retry_after and retry_after.isdigit() else None
+        return ToolError(
+            ErrorCode.BACKEND_UNAVAILABLE,
+            message,
+            hint="The API server is overloaded or starting; the same call may succeed soon.",
+            details=details,
+            retry_after_ms=after_ms,
+        )
+    known = {
+        400: (
+            ErrorCode.INVALID_ARGUMENTS,
+            "The API server could not read a selector, a name or a value as it was given.",
+        ),
+        404: (
+            ErrorCode.NOT_FOUND,
+            "Check cluster, namespace and name; k8s_get_deployments and k8s_get_pods list them.",
+        ),
+        409: (ErrorCode.CONFLICT, "The object changed in the meantime: read it again, then repeat the call."),
+        410: (
+            ErrorCode.BACKEND_ERROR,
+            "The list changed faster than it could be read: narrow it by namespace or label.",
+        ),
+        422: (ErrorCode.INVALID_ARGUMENTS, "The API server names the fields that are wrong."),
+    }
+    error, hint = known.get(code, (ErrorCode.BACKEND_ERROR, "This is the API server's own failure; its logs say more."))
+    return ToolError(error, message, hint=hint, details=details)
+
+
+def unreachable(error: Exception, attempt: Attempt) -> ToolError:
+    """No answer at all: refused connection, failed name lookup, TLS trouble, or silence until the timeout."""
+    timed_out = isinstance(error, TimeoutError)
+    what = "did not answer in time" if timed_out else f"cannot be reached ({type(error).__name__}: {error})"
+    return ToolError(
+        ErrorCode.BACKEND_UNAVAILABLE,
+        f"cluster {attempt.cluster} {what}: could not {attempt.doing}",
+        hint="The resource enterprise://k8s/clusters says which clusters answer.",
+        details={"cluster": attempt.cluster, "timed_out": timed_out},
+    )
+
+
+def _forbidden_hint(attempt: Attempt) -> str:
+    if not attempt.caller:
+        return "The cluster's RBAC does not let the worker's account do this."
+    return f"The cluster's RBAC decides, and it saw {attempt.caller}; a role can be bound to that user or group."
+
+
+def _causes(status: dict[str, Any]) -> list[dict[str, str]]:
+    found = (status.get("details") or {}).get("causes") or []
+    return [
+        {"field": str(cause.get("field", "")), "message": str(cause.get("message", ""))[:MESSAGE_CHARS_MAX]}
+        for cause in found[:10]
+    ]

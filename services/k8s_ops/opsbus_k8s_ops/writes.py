@@ -1,0 +1,155 @@
+"""What every write here shares: its outcome, the check of the version, watching the rollout that follows."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from opsbus import Context, ErrorCode, Plan, ToolError, Undo
+from opsbus_k8s_ops.api import ClusterApi, Obj, path_of
+from opsbus_k8s_ops.models import optional
+from opsbus_k8s_ops.objects import gitops_of, meta
+from opsbus_k8s_ops.rollout import Rollout, rollout_of
+
+POLL_EVERY_S = 1.0
+"""Between two looks at a rollout. Seconds."""
+
+CONFLICTS_MAX = 3
+"""Tries of a write that meets only changes of the status."""
+
+
+class Replicas(BaseModel):
+    """A workload's replicas at the end of the call."""
+
+    desired: int
+    ready: int
+    updated: int
+    available: int
+
+
+class WriteOutcome(BaseModel):
+    """What a write did, or would do."""
+
+    outcome: Literal["planned", "unchanged", "done"] = Field(description="planned: a dry run, nothing was changed.")
+    cluster: str
+    namespace: str
+    name: str
+    plan: Plan | None = optional("What would be done.")
+    replicas: Replicas | None = optional("As last seen.")
+    state: str | None = optional("How the rollout stands: complete, progressing, stuck, ...")
+    verified: bool | None = optional("The cluster was seen to have carried it out.")
+    undo: Undo | None = optional("The call that takes it back.")
+    version: str | None = optional("resourceVersion after the write.")
+    warnings: list[str] = Field(default_factory=list)
+    as_of: datetime
+
+    def told(self, sentence: str) -> str:
+        """The text form: a sentence, how it stands, what to know."""
+        lines = [sentence]
+        if self.replicas and self.state:
+            lines.append(f"Now {self.replicas.ready} of {self.replicas.desired} replicas are ready ({self.state}).")
+        if self.outcome == "planned" and self.plan:
+            lines.append(self.plan.to_text())
+        if self.undo:
+            lines.append(f"Undo: {self.undo.tool} {self.undo.arguments}")
+        return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
+
+
+def version_of(obj: Obj) -> str:
+    """The version a confirmation is bound to: the object's identity and its spec, not its ever-changing status."""
+    return f"{meta(obj).get('uid')}/{meta(obj).get('generation')}"
+
+
+def require_version(obj: Obj, expected: str | None, what: str) -> None:
+    """
+    Raises:
+        ToolError: ``precondition_failed`` when the object is not the version the caller has seen.
+    """
+    actual = str(meta(obj).get("resourceVersion", ""))
+    if expected is not None and expected != actual:
+        raise ToolError(
+            ErrorCode.PRECONDITION_FAILED,
+            f"{what} is at version {actual}, not {expected}: it has changed since it was read",
+            hint="Read it again and decide anew.",
+            details={"expected_version": expected, "version": actual},
+        )
+
+
+def ownership_warnings(obj: Obj) -> list[str]:
+    """Who will not like the change."""
+    owner = gitops_of(obj)
+    return [f"{owner} owns its desired state and may put it back: change the repository too"] if owner else []
+
+
+async def patch_unless_changed(
+    api: ClusterApi, seen: Obj, target: tuple[str, ...], change: Obj, doing: str, *, strict: bool
+) -> Obj:
+    """A merge patch that applies only to the object as it was seen.
+
+    Changes of the status alone do not count, unless ``strict``.
+
+    Args:
+        api: The cluster.
+        seen: The deployment as it was when the change was decided.
+        target: Path after the deployment's collection: its name, and a subresource.
+        change: The patch without the version.
+        doing: For errors.
+        strict: Any change counts: the caller named a version.
+
+    Raises:
+        ToolError: ``conflict`` when somebody else changed the spec in the meantime; the cluster's refusal.
+    """
+    namespace, name = str(meta(seen).get("namespace")), str(meta(seen).get("name"))
+    current = seen
+    for _ in range(CONFLICTS_MAX):
+        body = {**change, "metadata": {"resourceVersion": meta(current).get("resourceVersion")}}
+        try:
+            return await api.patch(path_of("deployments", namespace, *target), body, doing, dry_run=False)
+        except ToolError as error:
+            if error.code is not ErrorCode.CONFLICT or strict:
+                raise
+        current = await api.get(path_of("deployments", namespace, name), f"read deployment {namespace}/{name}")
+        if version_of(current) != version_of(seen):
+            break
+    raise ToolError(
+        ErrorCode.CONFLICT,
+        f"deployment {namespace}/{name} was changed by somebody else in the meantime; nothing was done",
+        hint="Read it again and decide anew.",
+    )
+
+
+async def watch_rollout(
+    ctx: Context[Any], api: ClusterApi, namespace: str, name: str, wait_s: float
+) -> tuple[Obj | None, Rollout | None, list[str]]:
+    """The deployment once its rollout is complete, or as it stands when the wait is over; progress is told meanwhile.
+
+    What was written stands even when the watching fails: that is a warning, not an error.
+    """
+    ends = time.monotonic() + min(wait_s, ctx.remaining_s - 2)
+    obj, rollout = None, None
+    while True:
+        try:
+            obj = await api.get(path_of("deployments", namespace, name), f"read deployment {namespace}/{name}")
+        except ToolError as error:
+            return obj, rollout, [f"it was carried out, but watching it failed: {error.message}"]
+        rollout = rollout_of(obj)
+        if rollout.state not in ("progressing",) or time.monotonic() + POLL_EVERY_S > ends:
+            break
+        await ctx.progress(rollout.ready, rollout.desired, f"{rollout.ready} of {rollout.desired} replicas are ready")
+        await asyncio.sleep(POLL_EVERY_S)
+    done = rollout.state in ("complete", "scaled_to_zero")
+    return obj, rollout, [] if done else [f"the rollout is not complete yet: {rollout.reason or rollout.state}"]
+
+
+def replicas_of(rollout: Rollout | None) -> Replicas | None:
+    """The counts for an outcome."""
+    if rollout is None:
+        return None
+    return Replicas(desired=rollout.desired, ready=rollout.ready, updated=rollout.updated, available=rollout.available)
+
+
+def now() -> datetime:
+    """The time of an outcome."""
+    return datetime.now(UTC)
