@@ -1,15 +1,22 @@
-"""The process's wired parts, as every face gets them. Wiring them is app.py's matter."""
+"""The process's wired parts, as every face gets them. Wiring them: wiring.py."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
+from nats.aio.client import Client
+
+from opsbus_edge.audit import AuditLog
 from opsbus_edge.catalog import Catalog
+from opsbus_edge.catalog.watch import CatalogWatch
+from opsbus_edge.dispatch import Dispatcher
+from opsbus_edge.gates.authenticate import Authenticator
+from opsbus_edge.gates.proof import Proven
+from opsbus_edge.metrics import Metrics
 from opsbus_edge.model import Caller, Denied
 from opsbus_edge.pipeline import Pipeline
-
-if TYPE_CHECKING:
-    from nats.aio.client import Client
+from opsbus_edge.seal import Sealer
+from opsbus_edge.settings import EdgeSettings
+from opsbus_edge.tracing import Tracing
 
 
 @dataclass(slots=True)
@@ -20,20 +27,27 @@ class Edge:
     leaves the Caller in ``scope["opsbus.caller"]``; the ASGI lifespan protocol is passed on to that application too.
     """
 
-    settings: Any
+    settings: EdgeSettings
     instance: str
     """``edge-4f1c0a9b``: token of ``edge.<instance>.session`` and of the inbox."""
-    nc: "Client"
+    nc: Client
     catalog: Catalog
+    watch: CatalogWatch
     pipeline: Pipeline
-    sealer: Any
-    metrics: Any
-    audit: Any
+    dispatcher: Dispatcher
+    sealer: Sealer
+    metrics: Metrics
+    audit: AuditLog
+    tracing: Tracing
+    authenticator: Authenticator
+    draining: bool = False
+    """Set at SIGTERM: /ready is red, nothing new should come."""
 
     async def authenticate(self, headers: Mapping[str, str]) -> Caller | Denied:
         """The caller behind a request's headers (lower-case names). Cheap when repeated: verified tokens are cached."""
-        raise NotImplementedError
+        return await self.authenticator.authenticate(headers)
 
     def stdio_caller(self) -> Caller:
         """The caller of a stdio session: who and in which role is a setting, since no header carries it."""
-        raise NotImplementedError
+        settings = self.settings
+        return self.authenticator.caller(Proven(settings.stdio_user, tuple(settings.stdio_roles), "stdio"))

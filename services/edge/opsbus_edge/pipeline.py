@@ -1,14 +1,168 @@
-"""The one way through: every request of every face passes these gates in this order."""
+"""The one way through: every request of every face passes these gates in this order.
 
-from opsbus_edge.model import OnMessage, Reply, Request
+authenticate (the faces, by Edge.authenticate) -> find target -> authorize -> limit -> audit: requested -> dispatch ->
+audit: how it ended -> answer (the faces).
+"""
+
+import asyncio
+import time
+
+from opsbus import logs
+from opsbus_contracts.calls import BODY_BYTES_MAX, Status
+from opsbus_contracts.errors import ErrorBody, ErrorCode, Executed
+from opsbus_edge.audit import AuditLog
+from opsbus_edge.catalog import Catalog, ResourceEntry, ToolEntry
+from opsbus_edge.dispatch import Dispatcher, Order
+from opsbus_edge.dispatch.order import Target, body_of, headers_of, subject_of, timeout_of
+from opsbus_edge.gates.authorize import authorize
+from opsbus_edge.gates.find import find
+from opsbus_edge.gates.limit import ConcurrencyLimit
+from opsbus_edge.gates.policy import Policy
+from opsbus_edge.gates.record import Record
+from opsbus_edge.identity import Minter
+from opsbus_edge.metrics import Metrics
+from opsbus_edge.model import OnMessage, Reply, Request, error_body, error_reply
+from opsbus_edge.redact import Redactor
+from opsbus_edge.tracing import Tracing
+
+log = logs.get("edge")
 
 
 class Pipeline:
-    """find target, authorize, limit, audit: requested, dispatch, audit: completed."""
+    """The gates behind authentication, in order."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        policy: Policy,
+        limit: ConcurrencyLimit,
+        audit: AuditLog,
+        redactor: Redactor | None,
+        dispatcher: Dispatcher,
+        minter: Minter,
+        metrics: Metrics,
+        tracing: Tracing,
+        call_timeout_max_s: float,
+    ) -> None:
+        self._catalog = catalog
+        self._policy = policy
+        self._limit = limit
+        self._audit = audit
+        self._redactor = redactor
+        self._dispatcher = dispatcher
+        self._minter = minter
+        self._metrics = metrics
+        self._tracing = tracing
+        self._call_timeout_max_s = call_timeout_max_s
+        self.under_way = 0
+        """Requests between the first gate and the answer."""
 
     async def run(self, request: Request, on_message: OnMessage | None = None) -> Reply:
         """Carry a request through the gates to a worker and back.
 
         Never raises but CancelledError: the caller went away; the worker is told and ``cancelled`` is recorded.
         """
-        raise NotImplementedError
+        started = time.perf_counter()
+        target: Target | None = None
+        status = "cancelled"
+        self.under_way += 1
+        try:
+            with self._tracing.span(request) as span:
+                found = find(self._catalog, request)
+                target = None if isinstance(found, ErrorBody) else found
+                reply = await self._guarded(request, found, on_message)
+                status = reply.error_code or reply.status.value
+                span.ended(status)
+            return reply
+        finally:
+            self.under_way -= 1
+            self._count(request, target, status, time.perf_counter() - started)
+
+    async def _guarded(self, request: Request, found: Target | ErrorBody, on_message: OnMessage | None) -> Reply:
+        record = Record(self._audit, self._redactor, request)
+        if isinstance(found, ErrorBody):
+            return self._refused(record, found, None)
+        record.found(found)
+        error, rule = authorize(self._policy, request.caller, found)
+        record.decided(rule)
+        if error is None:
+            error = self._limit.enter(request.caller)
+            if error is None:
+                try:
+                    return await self._dispatched(record, request, found, on_message)
+                finally:
+                    self._limit.leave(request.caller)
+        return self._refused(record, error, found)
+
+    async def _dispatched(
+        self, record: Record, request: Request, target: Target, on_message: OnMessage | None
+    ) -> Reply:
+        order = self._order(request, target)
+        if len(order.body) > BODY_BYTES_MAX:
+            return self._refused(record, _too_large(len(order.body)), target)
+        dispatched = False
+        try:
+            error = await record.requested(order.deadline_ms)
+            if error is not None:
+                return self._refused(record, error, target)
+            dispatched = True
+            reply = await self._dispatcher.call(order, on_message)
+        except asyncio.CancelledError:
+            record.cancelled(dispatched)
+            raise
+        except Exception as bug:
+            log.exception("the pipeline failed", bug, call=request.call, method=request.method)
+            reply = error_reply(_internal(request.call, dispatched))
+        record.ended(reply, target)
+        return reply
+
+    def _order(self, request: Request, target: Target) -> Order:
+        timeout_s = timeout_of(request, target, self._call_timeout_max_s)
+        deadline_ms = int((time.time() + timeout_s) * 1000)
+        identity = self._minter.token(request.caller, target.spec.permission, request.client.name)
+        tool = target if isinstance(target, ToolEntry) else None
+        return Order(
+            call=request.call,
+            service=target.service,
+            subject=subject_of(request, target),
+            body=body_of(request, target),
+            headers=headers_of(request, identity, deadline_ms),
+            deadline_ms=deadline_ms,
+            timeout_s=timeout_s,
+            mutating=tool is not None and tool.mutating,
+            repeatable=tool is None or tool.repeatable,
+            instances=len(target.instances),
+        )
+
+    def _refused(self, record: Record, error: ErrorBody, target: Target | None) -> Reply:
+        reply = error_reply(error)
+        record.ended(reply, target)
+        return reply
+
+    def _count(self, request: Request, target: Target | None, status: str, seconds: float) -> None:
+        self._metrics.request(request.method, status, seconds)
+        if request.method == "tools/call":
+            self._metrics.tool_call(target.name if isinstance(target, ToolEntry) else "unknown", status, seconds)
+        elif request.method == "resources/read":
+            self._metrics.resource(target.service if isinstance(target, ResourceEntry) else "unknown", status)
+        if status not in (Status.OK.value, Status.INPUT_REQUIRED.value):
+            self._metrics.error(status)
+
+
+def _too_large(size: int) -> ErrorBody:
+    return error_body(
+        ErrorCode.REQUEST_TOO_LARGE,
+        f"the request has {size} bytes, {BODY_BYTES_MAX} are allowed",
+        hint="Send less, or a reference to it.",
+    )
+
+
+def _internal(call: str, dispatched: bool) -> ErrorBody:
+    return error_body(
+        ErrorCode.INTERNAL,
+        "the edge failed inside",
+        hint=f"Its operators find the cause in its log under call {call}.",
+        executed=Executed.UNKNOWN if dispatched else Executed.NO,
+        details={"call": call},
+    )

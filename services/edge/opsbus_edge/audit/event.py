@@ -1,0 +1,53 @@
+"""An audit event's bytes: a CloudEvent around an AuditRecord (contracts/audit.py), numbered at its source."""
+
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+from opsbus_contracts.audit import Stage
+from opsbus_contracts.subjects import audit_subject
+
+SOURCE = "edge"
+
+
+class Event(NamedTuple):
+    """Ready to be published."""
+
+    subject: str
+    id: str
+    body: bytes
+
+
+class EventMaker:
+    """Makes the events of one edge process, numbered from 1: a gap in the record is visible."""
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+        self._source = f"/opsbus/{SOURCE}/{instance}"
+        self._seq = 0
+
+    def make(self, stage: Stage, record: dict[str, Any], traceparent: str | None = None) -> Event:
+        """The event of a stage.
+
+        Args:
+            stage: The step.
+            record: AuditRecord's fields but ``stage`` and ``seq``; empty ones are left out.
+            traceparent: The call's trace.
+        """
+        self._seq += 1
+        name = stage.value
+        data = {"stage": name, "seq": self._seq, **{k: v for k, v in record.items() if v not in (None, "", [], 0)}}
+        event: dict[str, Any] = {
+            "specversion": "1.0",
+            "id": f"{self._instance}-{self._seq}",
+            "source": self._source,
+            "type": f"opsbus.audit.v1.{name}",
+            "subject": record.get("tool") or None,
+            "time": datetime.now(UTC),
+            "datacontenttype": "application/json",
+            "data": data,
+        }
+        if traceparent:
+            event["traceparent"] = traceparent
+        return Event(audit_subject(SOURCE, name), event["id"], orjson.dumps(event))

@@ -1,0 +1,54 @@
+"""The first gate: who is it? Asks each way of proving in turn; nobody gets in without one, unless settings say so."""
+
+from collections.abc import Mapping, Sequence
+
+from opsbus_edge.gates.policy import Policy
+from opsbus_edge.gates.proof import Proof, Proven, no_proof
+from opsbus_edge.metrics import Metrics
+from opsbus_edge.model import Caller, Denied
+
+
+class Authenticator:
+    """The ways of proving, in order, and the policy that says what the proved one may do.
+
+    Args:
+        proofs: Tried in order; the first that the client used decides, for better or worse.
+        policy: Roles to permissions.
+        anonymous: Roles of requests that prove nothing; None: they are refused.
+        metrics: Counts outcomes.
+    """
+
+    def __init__(
+        self, proofs: Sequence[Proof], policy: Policy, anonymous: tuple[str, ...] | None, metrics: Metrics
+    ) -> None:
+        self._proofs = proofs
+        self._policy = policy
+        self._anonymous = anonymous
+        self._metrics = metrics
+        self._callers: dict[Proven, Caller] = {}
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Caller | Denied:
+        """The caller behind a request's headers (lower-case names)."""
+        for proof in self._proofs:
+            found = await proof(headers)
+            if isinstance(found, Proven):
+                return self.caller(found)
+            if found is not None:
+                self._metrics.authentication.labels("refused").inc()
+                return found
+        if self._anonymous is not None:
+            return self.caller(Proven("anonymous", self._anonymous, "anonymous"))
+        self._metrics.authentication.labels("missing").inc()
+        return no_proof()
+
+    def caller(self, proven: Proven) -> Caller:
+        """The caller with what the policy grants; the same object for the same proof."""
+        found = self._callers.get(proven)
+        if found is None:
+            if len(self._callers) > 10_000:
+                self._callers.clear()
+            grant = self._policy.grant(proven.roles)
+            found = Caller(proven.sub, proven.roles, grant.permissions, proven.auth, grant.role_key)
+            self._callers[proven] = found
+            self._metrics.authentication.labels(proven.auth).inc()
+        return found

@@ -1,0 +1,121 @@
+"""One way to prove an identity: a bearer JWT, HS256 or EdDSA, signed by a key the settings name."""
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from opsbus_edge.gates.proof import Proven, refuse
+from opsbus_edge.model import Denied
+
+CACHE_MAX = 10_000
+REMEMBER_S = 60.0
+"""A verified token is believed this long without being verified again; never beyond its expiry."""
+TOKEN_CHARS_MAX = 8_192
+ROLES_MAX = 64
+_LEEWAY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A key and the one algorithm it is for: a token does not choose."""
+
+    algorithm: str
+    """``HS256`` or ``EdDSA``."""
+    key: bytes | Ed25519PublicKey
+
+
+class BearerJwt:
+    """Verifies ``Authorization: Bearer`` and remembers for a minute what held."""
+
+    def __init__(self, keys: list[TrustedKey], issuer: str, audience: str) -> None:
+        self._keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._verified: OrderedDict[bytes, tuple[float, Proven]] = OrderedDict()
+
+    async def __call__(self, headers: Mapping[str, str]) -> Proven | Denied | None:
+        """Who the token speaks for; None when there is no bearer token."""
+        value = headers.get("authorization", "")
+        scheme, _, token = value.partition(" ")
+        if not value:
+            return None
+        if scheme.lower() != "bearer" or not token.strip():
+            return refuse("the Authorization header must be: Bearer <token>", "invalid_request")
+        return self._verify(token.strip())
+
+    def _verify(self, token: str) -> Proven | Denied:
+        if len(token) > TOKEN_CHARS_MAX:
+            return refuse("the token is too long")
+        digest = hashlib.sha256(token.encode()).digest()
+        now = time.time()
+        known = self._verified.get(digest)
+        if known is not None and now < known[0]:
+            return known[1]
+        found = self._decode(token)
+        if isinstance(found, Denied):
+            self._verified.pop(digest, None)
+            return found
+        proven, expires = found
+        self._verified[digest] = (min(now + REMEMBER_S, expires), proven)
+        self._verified.move_to_end(digest)
+        if len(self._verified) > CACHE_MAX:
+            self._verified.popitem(last=False)
+        return proven
+
+    def _decode(self, token: str) -> tuple[Proven, float] | Denied:
+        try:
+            algorithm = jwt.get_unverified_header(token).get("alg")
+        except jwt.InvalidTokenError:
+            return refuse("the token is no JWT")
+        candidates = [key for key in self._keys if key.algorithm == algorithm]
+        if not candidates:
+            return refuse("the token is not signed by an algorithm that is accepted here")
+        denied = refuse("the token's signature does not hold")
+        for trusted in candidates:
+            try:
+                return _proven(self._claims(token, trusted))
+            except jwt.InvalidSignatureError:
+                continue
+            except jwt.ExpiredSignatureError:
+                return refuse("the token has expired", hint="Get a new one.")
+            except jwt.ImmatureSignatureError:
+                return refuse("the token is not valid yet")
+            except jwt.InvalidAudienceError:
+                return refuse("the token is meant for another audience")
+            except jwt.InvalidIssuerError:
+                return refuse("the token comes from an issuer that is not trusted here")
+            except jwt.MissingRequiredClaimError as error:
+                return refuse(f"the token lacks the claim {error.claim!r}")
+            except jwt.InvalidTokenError:
+                denied = refuse("the token does not hold")
+        return denied
+
+    def _claims(self, token: str, trusted: TrustedKey) -> dict[str, Any]:
+        return jwt.decode(
+            token,
+            trusted.key,
+            algorithms=[trusted.algorithm],
+            audience=self._audience,
+            issuer=self._issuer,
+            leeway=_LEEWAY_S,
+            options={"require": ["exp", "sub", "iss", "aud"]},
+        )
+
+
+def _proven(claims: dict[str, Any]) -> tuple[Proven, float] | Denied:
+    sub, roles = claims["sub"], claims.get("roles", [])
+    if not isinstance(sub, str) or not 0 < len(sub) <= 256 or not sub.isprintable():
+        return refuse("the token's sub must be 1 to 256 printable characters")
+    if (
+        not isinstance(roles, list)
+        or len(roles) > ROLES_MAX
+        or not all(isinstance(role, str) and 0 < len(role) <= 64 for role in roles)
+    ):
+        return refuse(f"the token's roles must be a list of at most {ROLES_MAX} names")
+    return Proven(sub, tuple(sorted(set(roles))), "jwt"), float(claims["exp"]) + _LEEWAY_S

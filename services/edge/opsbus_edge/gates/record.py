@@ -1,0 +1,157 @@
+"""The gate that keeps the record: what is written about a call, before and after. Storing it: opsbus_edge/audit/."""
+
+import hashlib
+import time
+from typing import Any
+
+import orjson
+
+from opsbus_contracts.audit import Stage
+from opsbus_contracts.calls import TOOL_ERROR, Status
+from opsbus_contracts.errors import ErrorBody, ErrorCode, Executed
+from opsbus_edge.audit import AuditLog
+from opsbus_edge.catalog import ToolEntry
+from opsbus_edge.dispatch.order import Target
+from opsbus_edge.model import Reply, Request, error_body
+from opsbus_edge.redact import Redactor
+
+_DENIED = frozenset(
+    {
+        ErrorCode.FORBIDDEN.value,
+        ErrorCode.UNAUTHENTICATED.value,
+        ErrorCode.QUARANTINED.value,
+        ErrorCode.UNKNOWN_TOOL.value,
+        ErrorCode.UNKNOWN_RESOURCE.value,
+        ErrorCode.UNKNOWN_PROMPT.value,
+        ErrorCode.UNKNOWN_METHOD.value,
+    }
+)
+
+
+class Record:
+    """What is written about one call."""
+
+    def __init__(self, log: AuditLog, redactor: Redactor | None, request: Request) -> None:
+        self._log = log
+        self._redactor = redactor
+        self._request = request
+        self._mutating = False
+        self._started = time.perf_counter()
+        self._base = _base(request)
+
+    def found(self, target: Target) -> None:
+        """The target is known: its service and nature go into all that follows."""
+        self._mutating = isinstance(target, ToolEntry) and target.mutating
+        self._base["service"] = target.service
+        if self._mutating:
+            self._base["mutating"] = True
+
+    def decided(self, rule: str) -> None:
+        """The policy's line goes into all that follows."""
+        self._base["rule"] = rule
+
+    async def requested(self, deadline_ms: int) -> ErrorBody | None:
+        """Record that the call is about to be dispatched; for what may change something, wait until it is stored.
+
+        Returns:
+            The error with which the call must be refused, when the record cannot take it.
+        """
+        if not self._log.accepting:
+            return _refusal("the record of earlier calls is not stored yet")
+        record = self._base | self._asked() | {"deadline_ms": deadline_ms}
+        traceparent = self._request.traceparent
+        if not self._mutating:
+            self._log.write(Stage.REQUESTED, record, traceparent)
+            return None
+        if await self._log.store(Stage.REQUESTED, record, traceparent):
+            return None
+        return _refusal("the record did not take the event of this call")
+
+    def ended(self, reply: Reply, target: Target | None) -> None:
+        """Record how the call ended."""
+        record = self._base | {
+            "version": target.version if target is not None else "",
+            "instance": reply.instance,
+            "executed": reply.executed.value,
+            "attempts": reply.attempts,
+            "duration_ms": self._duration_ms(),
+            "result_bytes": len(reply.body),
+            "replayed": reply.replayed or None,
+        }
+        if reply.status is Status.ERROR:
+            record |= {"error": reply.error_code, "message": _sentence(reply.body)}
+            if target is None or reply.error_code in _DENIED:
+                record |= self._asked()
+        else:
+            record["result_digest"] = hashlib.sha256(reply.body).hexdigest()
+            if reply.error_code:
+                record["error"] = reply.error_code
+        self._log.write(_stage(reply, self._mutating), record, self._request.traceparent)
+
+    def cancelled(self, dispatched: bool) -> None:
+        """Record that the caller went away."""
+        executed = Executed.UNKNOWN if dispatched else Executed.NO
+        record = self._base | {"executed": executed.value, "error": "cancelled", "duration_ms": self._duration_ms()}
+        self._log.write(Stage.CANCELLED, record, self._request.traceparent)
+
+    def _asked(self) -> dict[str, Any]:
+        """What was asked for, as far as it may be kept."""
+        request = self._request
+        fields: dict[str, Any] = {
+            "arguments_digest": hashlib.sha256(request.params).hexdigest(),
+            "request_bytes": len(request.params),
+            "idempotency_key": request.idempotency_key,
+        }
+        if self._redactor is not None and request.params.startswith(b"{"):
+            kept = self._redactor.arguments(request.params)
+            fields["arguments"] = kept or None
+            for name in ("reason", "change_id", "idempotency_key"):
+                if isinstance(text := kept.get(name), str):
+                    fields[name] = text[:1_000]
+        return fields
+
+    def _duration_ms(self) -> float:
+        return round((time.perf_counter() - self._started) * 1000, 3)
+
+
+def _base(request: Request) -> dict[str, Any]:
+    caller, client, trace = request.caller, request.client, request.traceparent
+    return {
+        "call": request.call,
+        "actor": caller.sub,
+        "roles": list(caller.roles),
+        "auth": caller.auth,
+        "client": f"{client.name} {client.version}".strip()[:200],
+        "protocol": "stdio" if request.transport == "stdio" else request.protocol,
+        "method": request.method,
+        "tool": request.target[:2048],
+        "trace_id": trace.split("-")[1] if trace and trace.count("-") >= 3 else "",
+    }
+
+
+def _stage(reply: Reply, mutating: bool) -> Stage:
+    if reply.status is Status.INPUT_REQUIRED:
+        return Stage.INPUT_REQUIRED
+    if reply.status is Status.OK:
+        return Stage.FAILED if reply.error_code == TOOL_ERROR else Stage.COMPLETED
+    if reply.error_code in _DENIED and reply.executed is Executed.NO:
+        return Stage.DENIED
+    if reply.error_code == ErrorCode.RATE_LIMITED.value:
+        return Stage.LIMITED
+    if reply.error_code == ErrorCode.CANCELLED.value:
+        return Stage.CANCELLED
+    return Stage.UNKNOWN if mutating and reply.executed is Executed.UNKNOWN else Stage.FAILED
+
+
+def _sentence(body: bytes) -> str:
+    message = orjson.loads(body).get("message", "")
+    return message[:500] if isinstance(message, str) else ""
+
+
+def _refusal(why: str) -> ErrorBody:
+    return error_body(
+        ErrorCode.AUDIT_UNAVAILABLE,
+        f"{why}; the call was not carried out",
+        hint="Try again in a few seconds; the platform's operators see it at /ready.",
+        retry_after_ms=2_000,
+    )

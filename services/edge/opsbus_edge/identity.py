@@ -1,0 +1,46 @@
+"""The identity a call carries on the bus: minted once per caller for half its lifetime. The client's token stays here."""
+
+import time
+from collections import OrderedDict
+
+from opsbus.identity import Signer
+from opsbus_contracts.identity import LIFETIME_S
+from opsbus_edge.model import Caller
+
+CACHE_MAX = 10_000
+
+
+class Minter:
+    """Identity tokens by caller."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+        self._minted: OrderedDict[tuple[str, str, str, str, str], tuple[float, str]] = OrderedDict()
+
+    def token(self, caller: Caller, permission: str, client: str = "") -> str:
+        """The token for a call that needs ``permission``.
+
+        A worker knows globs but not denials. So a caller whom something is denied gets a token for this very permission
+        alone, anybody else one with all globs, which serves all calls.
+        """
+        denied = any(glob.startswith("!") for glob in caller.permissions)
+        client = client[:128]
+        key = (caller.sub, caller.role_key, caller.auth, client, permission if denied else "")
+        now = time.time()
+        found = self._minted.get(key)
+        if found is not None and now < found[0]:
+            self._minted.move_to_end(key)
+            return found[1]
+        token = self._signer.mint(
+            caller.sub,
+            permissions=[permission] if denied else list(caller.permissions),
+            roles=list(caller.roles),
+            auth=caller.auth,
+            client=client,
+            now=now,
+        )
+        self._minted[key] = (now + LIFETIME_S / 2, token)
+        self._minted.move_to_end(key)
+        if len(self._minted) > CACHE_MAX:
+            self._minted.popitem(last=False)
+        return token

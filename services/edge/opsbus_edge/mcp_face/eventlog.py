@@ -1,0 +1,98 @@
+"""Events of the older eras' streams, kept for a client that reconnects with ``Last-Event-ID``. In memory, bounded.
+
+The SDK gives one EventStore to all sessions and names streams by request id alone, so that streams of two sessions share
+a name. Here each session has a log of its own, found through a context variable: it is set for each HTTP request, and the
+tasks of a session inherit the one of the request that opened it.
+"""
+
+from collections import deque
+from contextvars import ContextVar
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
+from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
+
+EVENTS_MAX = 500
+"""Events kept per session; the oldest go first."""
+EVENT_BYTES_MAX = 2_000_000
+"""Bytes of events kept per session, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    number: int
+    stream: str
+    message: JSONRPCMessage | None
+    size: int
+
+
+class EventLog:
+    """The last events of one session."""
+
+    def __init__(self) -> None:
+        self._events: deque[_Event] = deque()
+        self._number = 0
+        self._bytes = 0
+
+    def append(self, stream: str, message: JSONRPCMessage | None) -> str:
+        """Keeps an event; gives its id."""
+        size = 0 if message is None else len(message.model_dump_json(by_alias=True, exclude_unset=True))
+        self._number += 1
+        self._events.append(_Event(self._number, stream, message, size))
+        self._bytes += size
+        while len(self._events) > EVENTS_MAX or (self._bytes > EVENT_BYTES_MAX and len(self._events) > 1):
+            self._bytes -= self._events.popleft().size
+        return str(self._number)
+
+    def after(self, event_id: str) -> tuple[str, list[_Event]] | None:
+        """``(stream, later events of that stream)``; None for an id that is unknown or no longer kept."""
+        if not event_id.isdecimal():
+            return None
+        number = int(event_id[:20])
+        stream = next((event.stream for event in self._events if event.number == number), None)
+        if stream is None:
+            return None
+        return stream, [event for event in self._events if event.stream == stream and event.number > number]
+
+
+_current: ContextVar[EventLog | None] = ContextVar("opsbus_event_log", default=None)
+
+
+class EventLogs(EventStore):
+    """The SDK's event store: forwards to the log of the session at hand."""
+
+    def __init__(self) -> None:
+        # Weak: a session's tasks hold its log through their context, so that the log ends with the session.
+        self._logs: WeakValueDictionary[str, EventLog] = WeakValueDictionary()
+
+    def enter(self, session_id: str | None) -> EventLog:
+        """Makes the session's log, or a new one, the current one of this task."""
+        log = (self._logs.get(session_id) if session_id is not None else None) or EventLog()
+        _current.set(log)
+        return log
+
+    def opened(self, session_id: str, log: EventLog) -> None:
+        """The request that entered ``log`` has opened this session."""
+        self._logs.setdefault(session_id, log)
+
+    async def store_event(self, stream_id: str, message: JSONRPCMessage | None) -> str:
+        return self._log().append(stream_id, message)
+
+    async def replay_events_after(self, last_event_id: str, send_callback: EventCallback) -> str | None:
+        """Sends again what came after the event; gives the stream while there is more to come on it."""
+        found = self._log().after(last_event_id)
+        if found is None:
+            return None
+        stream, events = found
+        ended = False
+        for event in events:
+            if event.message is not None:
+                await send_callback(EventMessage(event.message, str(event.number)))
+                ended = ended or isinstance(event.message, JSONRPCResponse | JSONRPCError)
+        return None if ended else stream
+
+    def _log(self) -> EventLog:
+        log = _current.get()
+        assert log is not None, "every session request enters a log"
+        return log

@@ -1,0 +1,48 @@
+"""What the parts of the MCP face share: the edge, its settings, background tasks, sessions."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from opsbus import logs
+from opsbus_edge.context import Edge
+from opsbus_edge.mcp_face.sessions import Sessions
+from opsbus_edge.settings import EdgeSettings
+
+log = logs.get("edge")
+
+
+class Tasks:
+    """Background tasks that end with the face; what one raises is logged."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Starts work in the background."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    async def stop(self) -> None:
+        """Cancels what still runs and waits for its end."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.exception("background task failed", error)
+
+
+class Face:
+    """One edge's MCP face."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self.settings: EdgeSettings = edge.settings
+        self.sessions = Sessions()
+        self.tasks = Tasks()

@@ -1,0 +1,47 @@
+"""Errors as the SDK raises them: an ErrorBody becomes an MCPError; what nobody foresaw becomes ``internal``."""
+
+from typing import Any, NoReturn
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from pydantic import ValidationError
+
+from opsbus import logs
+from opsbus_contracts.errors import ErrorBody, ErrorCode
+from opsbus_edge.answers import LEGACY, MODERN, to_jsonrpc_error
+from opsbus_edge.model import error_body
+
+log = logs.get("edge")
+
+
+def rpc_error(error: ErrorBody, era: str) -> MCPError:
+    """The JSON-RPC error that tells a client of this era."""
+    code, message, data, _ = to_jsonrpc_error(error, era)
+    return MCPError(code, message, data)
+
+
+def refuse(code: ErrorCode, message: str, *, hint: str, era: str = MODERN, **details: object) -> NoReturn:
+    """Raises the JSON-RPC error.
+
+    Raises:
+        MCPError: always.
+    """
+    raise rpc_error(error_body(code, message, hint=hint, details=dict(details)), era)
+
+
+async def guard(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Middleware, outermost: no exception's text reaches a client. The SDK's older eras would send it."""
+    try:
+        return await call_next(ctx)
+    except (MCPError, ValidationError):
+        raise
+    except Exception as error:
+        log.exception("request failed", error, method=ctx.method)
+        raise rpc_error(
+            error_body(
+                ErrorCode.INTERNAL,
+                "The edge failed to answer this request.",
+                hint="Try again; if it persists, tell the operators the time and the method.",
+            ),
+            LEGACY,
+        ) from None
