@@ -70,7 +70,7 @@ def choose_container(pod: Obj, asked: str) -> str:
             raise bad_request(f"container {asked} is not valid for pod {name}")
         return asked
     if len(containers) == 1:
-        return containers[0]
+        return str(containers[0])
     message = f"a container name must be specified for pod {name}, choose one of: [{' '.join(containers)}]"
     if starting:
         message += f" or one of the init containers: [{' '.join(starting)}]"

@@ -1,0 +1,1 @@
+"""What the software of the estate writes to its logs."""
