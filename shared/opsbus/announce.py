@@ -1,4 +1,7 @@
-"""The announcement: a manifest in the bucket CATALOG, put again and again while the instance lives. Reading it is the edge's matter."""
+"""The announcement: a manifest in the bucket CATALOG, put again and again while the instance lives.
+
+Reading it is the edge's matter.
+"""
 
 import asyncio
 from contextlib import suppress

@@ -1,7 +1,7 @@
 """Questions to the user behind a call, by MCP's multi round-trip requests: what is asked, and the state between rounds.
 
-A worker keeps nothing between rounds. Each round runs the tool's function from its start with the answers so far; they travel
-in the request state, which the edge seals (integrity, caller, request, expiry) before a client sees it.
+A worker keeps nothing between rounds. Each round runs the tool's function from its start with the answers so far. They
+travel in the request state, which the edge seals (integrity, caller, request, expiry) before a client sees it.
 """
 
 import json
@@ -158,7 +158,10 @@ class Roots(Question):
 
 
 class InputRequired(BaseException):
-    """Ends a round: the call needs these answers. Not an Exception, so that a tool's own ``except Exception`` lets it pass."""
+    """Ends a round: the call needs these answers.
+
+    Not an Exception, so that a tool's own ``except Exception`` lets it pass.
+    """
 
     def __init__(self, questions: dict[str, Question], state: "Rounds") -> None:
         super().__init__("input required")

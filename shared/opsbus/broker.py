@@ -3,13 +3,13 @@
 The traps, each with a test in tests/kit/test_broker_traps.py:
 
 - A handler exception, bad JSON or a validation error gives no reply: here every way out answers (``_Answers``).
-- An oversize reply raises after the handler, and the caller waits in vain: replies are measured before they are returned, and
-  what still fails to be published is answered by an error.
-- ``broker.stop()`` sets ``running = False`` before it unsubscribes, so that what is on its way is dropped: ``drain`` first
-  unsubscribes, then waits until everything received was answered, then stops.
+- An oversize reply raises after the handler, and the caller waits in vain: replies are measured before they are returned,
+  and what still fails to be published is answered by an error.
+- ``broker.stop()`` sets ``running = False`` before it unsubscribes, so that what is on its way is dropped: ``drain``
+  first unsubscribes, then waits until everything received was answered, then stops.
 - nats-py's flush writes its PING ahead of commands just queued: ``start`` and ``drain`` flush twice.
-- FastStream's own connection gives up for good when a server that reloads refuses it for a moment: the connection is made by
-  nats_client.py.
+- FastStream's own connection gives up for good when a server that reloads refuses it for a moment: the connection is made
+  by nats_client.py.
 - The logger writes a line per message: it gets none.
 """
 
@@ -32,7 +32,10 @@ Handler = Callable[[Msg], Awaitable[tuple[bytes, dict[str, str]]]]
 """Answers a request: the reply's body and headers."""
 
 HEADROOM = 256
-"""Handlers beyond the calls that run and wait, so that `busy` is said at once. FastStream hands out no more messages than these."""
+"""Handlers beyond the calls that run and wait, so that `busy` is said at once.
+
+FastStream hands out no more messages than these.
+"""
 
 
 class _Broker(NatsBroker):
@@ -93,7 +96,7 @@ _FAILED_HEADERS = {
 
 
 async def _raw(message: Any) -> Any:
-    """A decoder that decodes nothing: the handler gets the message as it came, and answers for what is wrong with it."""
+    """A decoder that decodes nothing: the handler gets the message as it came, and answers for what is wrong in it."""
     return message.raw_message
 
 
@@ -142,7 +145,8 @@ class CallBroker:
 
     @property
     def _client(self) -> Client:
-        return self._broker.config.connection_state.connection
+        client: Client = self._broker.config.connection_state.connection
+        return client
 
     async def drain(self, timeout_s: float) -> bool:
         """Takes no more requests and waits until all that came are answered. False: the time was over before."""
@@ -160,7 +164,7 @@ class CallBroker:
         while any(self._busy(subscriber) for subscriber in self._subscribers):
             if asyncio.get_running_loop().time() >= ends:
                 return False
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # FastStream has no event for it
         return True
 
     @staticmethod

@@ -56,6 +56,17 @@ class Call:
         self._progress_last = float("-inf")
         self._sent = {Status.PROGRESS: 0, Status.LOG: 0}
 
+    @property
+    def caller(self) -> Identity:
+        """Who is calling.
+
+        Raises:
+            ToolError: ``unauthenticated``: nobody was proved yet.
+        """
+        if self.identity is None:
+            raise ToolError(ErrorCode.UNAUTHENTICATED, "the call carries no identity")
+        return self.identity
+
     def check(self) -> None:
         """The headers every call has.
 
@@ -119,9 +130,8 @@ class Call:
         """
         task = asyncio.ensure_future(work)
         try:
-            await asyncio.wait(
-                {task, self._stop}, timeout=max(0.0, self.remaining_s), return_when=asyncio.FIRST_COMPLETED
-            )
+            ends: set[asyncio.Future[Any]] = {task, self._stop}
+            await asyncio.wait(ends, timeout=max(0.0, self.remaining_s), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             task.cancel()
             raise

@@ -47,7 +47,8 @@ class Confirmations:
         if token:
             await self._spend(token, bound, plan)
         elif context.client_can("elicitation"):
-            # The question holds the plan and the version: when either changed between the rounds, it is another question.
+            # The question holds the plan and the version: when either changed between the rounds, it is another
+            # question.
             about = f"\n(version {version})" if version else ""
             answer = await context.ask("confirm", Elicit(f"{plan.to_text()}{about}\n\nProceed?", Proceed))
             if not answer.proceed:
@@ -74,7 +75,7 @@ class Confirmations:
         return ToolError(
             ErrorCode.CONFIRMATION_REQUIRED,
             f"not done yet, it needs a confirmation: {plan.summary}",
-            hint="Show the plan to whoever decides; then repeat the call with the same arguments and confirm set to the token.",
+            hint="Show the plan to whoever decides; then repeat the call, the same but for confirm set to the token.",
             details={"plan": plan.model_dump(mode="json"), "confirm": token, "expires_in_s": int(VALID_S)},
         )
 

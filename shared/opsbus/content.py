@@ -1,4 +1,7 @@
-"""Content of results and prompts, in MCP's shapes: text, image, audio, resource link, embedded resource. No transport lives here."""
+"""Content of results and prompts, in MCP's shapes: text, image, audio, resource link, embedded resource.
+
+No transport lives here.
+"""
 
 import base64
 import binascii
@@ -138,7 +141,10 @@ class PromptMessage(_Part):
 
 
 class ToolResult(_Part):
-    """A result a tool shapes itself. ``is_error`` tells the model that the tool failed, with the content as the reason."""
+    """A result a tool shapes itself.
+
+    ``is_error`` tells the model that the tool failed, with the content as the reason.
+    """
 
     content: list[Block] = Field(default_factory=list)
     structured: Any = None

@@ -1,8 +1,10 @@
-"""What a tool's function gets as its first argument: who calls, how long there is, and the ways to speak before the result."""
+"""What a tool's function gets first: who calls, how long there is, and the ways to speak before the result."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from nats.js import JetStreamContext
 
 from opsbus.ask import Answer, Elicit, InputRequired, Question, Root, Roots, Rounds, Sample, Sampled
 from opsbus.call import Call
@@ -38,8 +40,7 @@ class Context(Generic[State]):
     @property
     def identity(self) -> Identity:
         """Who is calling, as the edge proved it."""
-        assert self._call.identity is not None, "a function runs for a verified caller only"
-        return self._call.identity
+        return self._call.caller
 
     @property
     def client(self) -> ClientInfo:
@@ -60,6 +61,11 @@ class Context(Generic[State]):
     def state(self) -> State:
         """What the worker's lifespan yielded."""
         return self._runtime.state  # type: ignore[no-any-return]
+
+    @property
+    def jetstream(self) -> JetStreamContext:
+        """JetStream with the service's own grants, for what the kit does not cover."""
+        return self._runtime.js
 
     @property
     def settings(self) -> Any:
@@ -102,12 +108,12 @@ class Context(Generic[State]):
         return (await self.ask_all({key: question}))[key]
 
     async def ask_all(self, questions: Mapping[str, Question]) -> dict[str, Any]:
-        """The answers to all questions, by key. The function ends here until they are there, then runs anew from its start.
+        """The answers to all questions, by key. The function ends here until they are there, then runs from its start.
 
         Raises:
             ToolError: ``missing_capability`` with ``details.requiredCapabilities``; ``declined`` by the user.
         """
-        missing = {q.capability: {} for q in questions.values() if not self.client_can(q.capability)}
+        missing: dict[str, Any] = {q.capability: {} for q in questions.values() if not self.client_can(q.capability)}
         if missing:
             raise ToolError(
                 ErrorCode.MISSING_CAPABILITY,

@@ -1,4 +1,7 @@
-"""What a process tells the streams: domain events, and the audit events of refusals. Reading them is the audit worker's matter."""
+"""What a process tells the streams: domain events, and the audit events of refusals.
+
+Reading them is the audit worker's matter.
+"""
 
 import asyncio
 import secrets
@@ -74,7 +77,10 @@ class Events:
 
 
 class Audit:
-    """Audit events of one instance: the refusals a worker itself decides. They are stored in order, in the background."""
+    """Audit events of one instance: the refusals a worker itself decides.
+
+    They are stored in order, in the background.
+    """
 
     def __init__(self, js: JetStreamContext, service: str, instance: str, version: str, log: Log, lost: Lost) -> None:
         self._js = js

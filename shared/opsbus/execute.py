@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 
 
 async def answer(runtime: "Runtime", msg: Msg) -> tuple[bytes, dict[str, str]]:
-    """Carries a call out; gives the final reply's body and headers. Never raises but for its own task's cancellation."""
+    """Carries a call out; gives the final reply's body and headers. Raises only when its own task is cancelled."""
     call = Call(msg, runtime.client, runtime.instance)
     runtime.calls.add(call)
     call.start_heartbeat()
@@ -240,7 +240,7 @@ T = TypeVar("T")
 
 
 async def _in_turn(runtime: "Runtime", call: Call, work: Callable[[], Awaitable[T]]) -> T:
-    """Runs the work when there is a place for it, within the call's time; the place is given back when the work has ended.
+    """Runs the work when there is a place for it, within the call's time; gives the place back when the work ended.
 
     Work that does not end when cancelled keeps its place: it still costs what a running call costs.
     """
@@ -271,11 +271,10 @@ def _context(runtime: "Runtime", call: Call) -> Context[Any]:
 
 
 def _permit(call: Call, needed: str) -> None:
-    assert call.identity is not None
-    if not allows(call.identity.permissions, needed):
+    if not allows(call.caller.permissions, needed):
         raise ToolError(
             ErrorCode.FORBIDDEN,
-            f"{call.identity.sub} may not do this: it needs the permission {needed}",
+            f"{call.caller.sub} may not do this: it needs the permission {needed}",
             hint="Ask whoever hands out roles.",
             details={"permission": needed},
         )

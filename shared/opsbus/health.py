@@ -1,4 +1,7 @@
-"""``/live``, ``/ready`` and ``/metrics`` over HTTP, beside whatever the process does. The edge has its own, richer ones."""
+"""``/live``, ``/ready`` and ``/metrics`` over HTTP, beside whatever the process does.
+
+The edge has its own, richer ones.
+"""
 
 import asyncio
 import socket
@@ -50,13 +53,14 @@ class Health:
         )
         self._server = _Server(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
-        while not self._server.started and not self._task.done():
+        while not self._server.started and not self._task.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)
 
     @property
     def url(self) -> str:
         """``http://127.0.0.1:41234``"""
-        assert self._socket is not None
+        if self._socket is None:
+            return ""
         host, port = self._socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

@@ -1,4 +1,4 @@
-"""A repeated idempotency key of the same caller and tool returns the first outcome, from the bucket IDEMPOTENCY, on any instance."""
+"""A repeated idempotency key of the same caller and tool returns the first outcome, on any instance: bucket IDEMPOTENCY."""
 
 import time
 from hashlib import sha256
@@ -69,11 +69,10 @@ class Idempotency:
         """The right to run, or the outcome there is already.
 
         Raises:
-            ToolError: ``conflict``: the key was used with other arguments; ``duplicate_in_progress``; ``outcome_unknown``: a
-                worker died in the middle; ``unavailable``: the bucket cannot be reached, nothing was executed.
+            ToolError: ``conflict``: the key was used with other arguments; ``duplicate_in_progress``; ``outcome_unknown``:
+                a worker died in the middle; ``unavailable``: the bucket cannot be reached, nothing was executed.
         """
-        assert call.identity is not None
-        caller = f"{call.identity.sub}\0{tool.spec.name}\0{key}"
+        caller = f"{call.caller.sub}\0{tool.spec.name}\0{key}"
         name = f"{self._service}.{sha256(caller.encode()).hexdigest()[:40]}"
         digest = arguments_digest(call.arguments_of())
         running = {

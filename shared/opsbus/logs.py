@@ -1,4 +1,7 @@
-"""Structured logs to stderr: one JSON object a line, or text on a terminal. Secrets are kept out by key; traces are elsewhere."""
+"""Structured logs to stderr: one JSON object a line, or text on a terminal.
+
+Secrets are kept out by key; traces are elsewhere.
+"""
 
 import logging
 import re
@@ -84,7 +87,7 @@ def masked(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def configure(level: str = "info", format: str = "auto", stream: TextIO | None = None) -> None:  # noqa: A002
+def configure(level: str = "info", format: str = "auto", stream: TextIO | None = None) -> None:
     """Sends all logs of the process to stderr in one form. Called once, by the process; never by the kit in a test."""
     target = stream or sys.stderr
     text = format == "text" or (format == "auto" and target.isatty())

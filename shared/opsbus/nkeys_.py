@@ -1,4 +1,7 @@
-"""Making nkeys: the seed a process proves its identity with, and the public key the server knows. Using them is nats_client.py's."""
+"""Making nkeys: the seed a process proves its identity with, and the public key the server knows.
+
+Using them is nats_client.py's.
+"""
 
 import os
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Lists as tools return them: items, what was left out, when and from where. Cutting to a budget lives here, paging in the tools."""
+"""Lists as tools return them: items, what was left out, when and from where.
+
+Cutting to a budget lives here, paging in the tools.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -51,8 +54,8 @@ class Page(BaseModel, Generic[Item]):
             items: In the order that matters: the first are kept.
             budget_bytes: Most bytes of JSON.
             total: Items there are in all, when known; at least ``len(items)``.
-            cursor: Cursor after the last of ``items``: dropped when items are cut, for it would skip them. A function gives
-                the cursor after that many items, and is asked when items are cut.
+            cursor: Cursor after the last of ``items``: dropped when items are cut, for it would skip them. A function
+                gives the cursor after that many items, and is asked when items are cut.
             warnings: Kept first; a cut adds one.
             source: Where the items were read.
             as_of: Default: now.
@@ -62,8 +65,8 @@ class Page(BaseModel, Generic[Item]):
         kept = _whole_items(items, room)
         if kept < len(items):
             notes.append(
-                f"{len(items) - kept} of {len(items)} items were left out to keep the answer within {budget_bytes} bytes:"
-                " narrow the query, or ask for fewer at a time"
+                f"{len(items) - kept} of {len(items)} items were left out to keep the answer within {budget_bytes}"
+                " bytes: narrow the query, or ask for fewer at a time"
             )
         after = cursor(kept) if callable(cursor) and kept < len(items) else None
         if isinstance(cursor, str) and kept == len(items):

@@ -1,4 +1,7 @@
-"""A worker as a process: settings, logs, signals, the file that says it is ready. What it serves is the runtime's matter."""
+"""A worker as a process: settings, logs, signals, the file that says it is ready.
+
+What it serves is the runtime's matter.
+"""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
-"""Provisioning: streams, buckets, object stores and consumers as the contracts declare them. One step, never a worker's start-up.
+"""Provisioning: streams, buckets, object stores and consumers as the contracts declare them.
 
-It creates what is missing and changes back what drifted, and says what it did. It deletes nothing.
+One step of its own, never part of a worker's start-up. It creates what is missing and changes back what drifted, and says what it did. It deletes nothing.
 """
 
 from dataclasses import dataclass, fields
@@ -135,9 +135,8 @@ async def provision(js: JetStreamContext, *, replicas: int = 1) -> list[Step]:
 
 
 async def _stream(js: JetStreamContext, kind: Any, name: str, wanted: StreamConfig) -> Step:
-    assert wanted.name is not None
     try:
-        present = (await js.stream_info(wanted.name)).config
+        present = (await js.stream_info(str(wanted.name))).config
     except NotFoundError:
         await js.add_stream(wanted)
         return Step(kind, name, "created")
@@ -169,7 +168,7 @@ async def _consumer(js: JetStreamContext, spec: ConsumerSpec) -> Step:
 
 
 def _drift(present: Any, wanted: Any) -> tuple[str, ...]:
-    """Where the server's configuration differs from what is declared; what is not declared is the server's own matter."""
+    """Where the server's configuration differs from what is declared; the rest is the server's own matter."""
     found = []
     for item in fields(wanted):
         declared, actual = getattr(wanted, item.name), getattr(present, item.name)

@@ -1,4 +1,7 @@
-"""One running instance of a worker: what its parts are, in which order they start, and how it drains. Signals are process.py's."""
+"""One running instance of a worker: what its parts are, in which order they start, and how it drains.
+
+Signals are process.py's.
+"""
 
 import secrets
 import time

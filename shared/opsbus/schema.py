@@ -61,7 +61,8 @@ class Arguments:
             annotation = hints.get(parameter.name)
             if annotation is None:
                 raise TypeError(f"{function.__qualname__}: parameter {parameter.name!r} needs a type")
-            headers.update({parameter.name: mark.name for mark in _marks(annotation)})
+            for mark in _marks(annotation):
+                headers[parameter.name] = mark.name
             fields[_PREFIX + parameter.name] = _field(parameter, annotation, described.get(parameter.name))
         self.names = tuple(parameter.name for parameter in parameters)
         self.required = tuple(p.name for p in parameters if p.default is inspect.Parameter.empty)

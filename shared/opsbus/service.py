@@ -1,4 +1,4 @@
-"""What the entry point group ``opsbus.services`` points at: a process that ``opsbus run`` and ``opsbus up`` can start."""
+"""What the entry point group ``opsbus.services`` points at: a process ``opsbus run`` and ``opsbus up`` can start."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,7 @@
-"""The one exception a tool raises to say what is wrong, and the wording of near names. The wire shape is opsbus_contracts.ErrorBody."""
+"""The one exception a tool raises to say what is wrong, and the wording of near names.
+
+The wire shape is opsbus_contracts.ErrorBody.
+"""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -42,7 +45,7 @@ class ToolError(Exception):
         hint: One sentence: what to do.
         did_you_mean: Names near to the one given.
         details: Facts for a program, by name. Never a secret.
-        executed: Whether the call had its effect. None: ``no`` for a tool that only reads and for the codes that mean it
+        executed: Whether the call had its effect. None: ``no`` for a tool that only reads and for codes that mean it
             (``not_found``, ``conflict``, ...), else ``unknown``; a write that knows better says so.
         retryable: None: by the code.
         retry_after_ms: When to try again. Milliseconds.

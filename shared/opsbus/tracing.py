@@ -42,26 +42,26 @@ class Tracing:
 
     def span(self, call: "Call") -> AbstractContextManager[None]:
         """The span of a call; its parent is the message's, which is the caller's ``traceparent``."""
-        return self._span(call) if self._tracer is not None else _NOTHING
-
-    @contextmanager
-    def _span(self, call: "Call") -> Iterator[None]:
-        assert self._tracer is not None
-        kind, service, name = call.msg.subject.split(".", 2)
-        attributes = {"rpc.system": "nats", "opsbus.call": call.id, "opsbus.service": service}
-        title = name
-        if kind == "tool":
-            title = f"execute_tool {name}"
-            attributes |= {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name}
-        with self._tracer.start_as_current_span(title, kind=SpanKind.INTERNAL, attributes=attributes) as span:
-            if not call.trace_id:
-                call.trace_id = format(span.get_span_context().trace_id, "032x")
-            yield
-            if call.error:
-                span.set_attribute("error.type", call.error)
-                span.set_status(trace.StatusCode.ERROR)
+        return _span(self._tracer, call) if self._tracer is not None else _NOTHING
 
     def close(self) -> None:
         """Sends what is left."""
         if self._provider is not None:
             self._provider.shutdown()
+
+
+@contextmanager
+def _span(tracer: trace.Tracer, call: "Call") -> Iterator[None]:
+    kind, service, name = call.msg.subject.split(".", 2)
+    attributes = {"rpc.system": "nats", "opsbus.call": call.id, "opsbus.service": service}
+    title = name
+    if kind == "tool":
+        title = f"execute_tool {name}"
+        attributes |= {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name}
+    with tracer.start_as_current_span(title, kind=SpanKind.INTERNAL, attributes=attributes) as span:
+        if not call.trace_id:
+            call.trace_id = format(span.get_span_context().trace_id, "032x")
+        yield
+        if call.error:
+            span.set_attribute("error.type", call.error)
+            span.set_status(trace.StatusCode.ERROR)

@@ -35,7 +35,7 @@ class Completable:
         return self._function(*args, **kwargs)
 
     def completion(self, argument: str) -> Callable[[C], C]:
-        """Decorates ``async (ctx, value: str, resolved: dict[str, str]) -> list[str]``: values that complete ``value``."""
+        """Decorates ``async (ctx, value: str, resolved: dict[str, str]) -> list[str]``: completions of ``value``."""
 
         def add(function: C) -> C:
             self._worker.registry.add_completer(f"{self._reference}:{argument}", function)
@@ -51,8 +51,8 @@ class Worker:
         service: Its token: subject ``tool.<service>.<tool>``, MCP names ``<service>_<tool>``.
         version: Of the worker, as it is announced. Semantic.
         settings: Its settings class; instances are made from environment and file when it runs.
-        blobs: Serve ``opsbus://<service>/blobs/{id}`` for what ``ctx.blob`` stored, to callers with this permission; True:
-            ``<service>:read``.
+        blobs: Serve ``opsbus://<service>/blobs/{id}`` for what ``ctx.blob`` stored, to callers with this permission;
+            True: ``<service>:read``.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Worker:
             serve_blobs(self, blobs if isinstance(blobs, str) else f"{service}:read")
 
     def lifespan(self, function: Callable[[Any], AsyncIterator[Any]]) -> Callable[[Any], AsyncIterator[Any]]:
-        """Decorates ``async def (settings): ...; yield state``: what runs around serving; the yielded is ``ctx.state``."""
+        """Decorates ``async def (settings): ...; yield state``: runs around serving; the yielded is ``ctx.state``."""
         self.lifespan_function = asynccontextmanager(function)
         return function
 

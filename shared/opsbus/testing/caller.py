@@ -1,4 +1,7 @@
-"""A caller that plays the edge: mints identities, sends calls, collects replies. For tests and benchmarks, over the real bus."""
+"""A caller that plays the edge: mints identities, sends calls, collects replies.
+
+For tests and benchmarks, over the real bus.
+"""
 
 import asyncio
 import json
@@ -18,7 +21,7 @@ from opsbus_contracts.subjects import cancel_subject, mcp_subject, tool_subject
 NO_RESPONDERS = "503"
 
 
-class NoResponders(Exception):
+class NoRespondersError(Exception):
     """Nobody listens: not executed."""
 
 
@@ -49,7 +52,8 @@ class Reply(Message):
         Raises:
             AssertionError: the reply is an error.
         """
-        assert self.status is not Status.ERROR, f"the call failed: {self.body.decode()}"
+        if self.status is Status.ERROR:
+            raise AssertionError(f"the call failed: {self.body.decode()}")
         return json.loads(self.body)  # type: ignore[no-any-return]
 
     @property
@@ -69,7 +73,8 @@ class Reply(Message):
         Raises:
             AssertionError: the reply is none.
         """
-        assert self.status is Status.ERROR, f"the call succeeded: {self.body.decode()[:2000]}"
+        if self.status is not Status.ERROR:
+            raise AssertionError(f"the call succeeded: {self.body.decode()[:2000]}")
         return ErrorBody.model_validate_json(self.body)
 
     @property
@@ -158,7 +163,7 @@ class Caller:
             on_message: Called with each Message before the final one.
 
         Raises:
-            NoResponders: nobody listens on the subject.
+            NoRespondersError: nobody listens on the subject.
             TimeoutError: no final reply within ``timeout_s``.
         """
         call_id = call_id or secrets.token_hex(16)
@@ -209,7 +214,7 @@ class Caller:
             msg = await queue.get()
             headers = dict(msg.headers or {})
             if headers.get("Status") == NO_RESPONDERS:
-                raise NoResponders(msg.subject)
+                raise NoRespondersError(msg.subject)
             status = Status(headers[Header.STATUS])
             if status in FINAL:
                 return Reply(status, msg.data, headers, before)

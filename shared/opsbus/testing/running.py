@@ -14,7 +14,7 @@ from opsbus.worker import Worker
 async def running(bus: Bus, worker: Worker, **given: Any) -> AsyncIterator[Runtime]:
     """Runs a worker until the block ends: it is ready inside, and drained after.
 
-    ``given``: settings; ``tracer_provider`` gets the spans. The Runtime has ``instance``, ``http_url``, ``metrics``, ``stop``.
+    ``given``: settings; ``tracer_provider`` gets the spans. The Runtime has ``instance``, ``http_url``, ``metrics``.
     """
     tracer_provider = given.pop("tracer_provider", None)
     connection = {"nats_url": bus.url, "nats_seed_file": bus.credentials(worker.name)}
