@@ -17,8 +17,8 @@ class K8sSettings(Settings):
 
     kubeconfig: str = Field(
         default="",
-        description="Paths of kubeconfig files, separated as in KUBECONFIG. Empty: KUBECONFIG, then the service account "
-        "of the pod, then ~/.kube/config.",
+        description="Paths of kubeconfig files, separated as in KUBECONFIG. Empty: KUBECONFIG, then the service "
+        "account of the pod, then ~/.kube/config.",
     )
     contexts: list[str] = Field(default_factory=list, description="Contexts the tools may use. Empty: all of them.")
     default_context: str = Field(default="", description="Empty: the kubeconfig's current context.")
