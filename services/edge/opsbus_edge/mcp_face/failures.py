@@ -1,14 +1,16 @@
 """Errors as the SDK raises them: an ErrorBody becomes an MCPError; what nobody foresaw becomes ``internal``."""
 
+import time
 from typing import Any, NoReturn
 
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from opsbus import logs
 from opsbus_contracts.errors import ErrorBody, ErrorCode
 from opsbus_edge.answers import LEGACY, MODERN, to_jsonrpc_error
+from opsbus_edge.mcp_face.face import Face
 from opsbus_edge.model import error_body
 
 log = logs.get("edge")
@@ -27,6 +29,27 @@ def refuse(code: ErrorCode, message: str, *, hint: str, era: str = MODERN, **det
         MCPError: always.
     """
     raise rpc_error(error_body(code, message, hint=hint, details=dict(details)), era)
+
+
+_PIPELINE_COUNTS = frozenset({"tools/call", "resources/read", "prompts/get", "completion/complete"})
+
+
+def counted(face: Face) -> ServerMiddleware[Any]:
+    """Middleware: requests that never reach the pipeline are counted here."""
+
+    async def count(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        if ctx.request_id is None or ctx.method in _PIPELINE_COUNTS:
+            return await call_next(ctx)
+        started = time.perf_counter()
+        status = "error"
+        try:
+            result = await call_next(ctx)
+            status = "ok"
+            return result
+        finally:
+            face.edge.metrics.request(ctx.method, status, time.perf_counter() - started)
+
+    return count
 
 
 async def guard(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:

@@ -1,0 +1,128 @@
+"""The MCP endpoint as an ASGI application: which edge answers a request, under whose name, in which session.
+
+Authentication, Origin and Host are checked before a request comes here (asgi/); so is the express lane.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from starlette.routing import Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from opsbus_edge.context import Edge
+from opsbus_edge.mcp_face import relay
+from opsbus_edge.mcp_face.eventlog import EventLogs
+from opsbus_edge.mcp_face.exchange import CALLER_KEY
+from opsbus_edge.mcp_face.face import Face
+from opsbus_edge.mcp_face.forward import Forwarder
+from opsbus_edge.mcp_face.owner import Owner
+from opsbus_edge.mcp_face.replies import session_gone
+from opsbus_edge.mcp_face.server import build_server
+from opsbus_edge.mcp_face.sessions import owner_of, public_id
+from opsbus_edge.mcp_face.subscriptions import Changes
+from opsbus_edge.model import Caller
+
+SESSION_HEADER = b"mcp-session-id"
+VERSION_HEADER = MCP_PROTOCOL_VERSION_HEADER.encode()
+RETRY_MS = 1_000
+"""What clients are told to wait before they come back to a stream that was closed."""
+
+
+def build(edge: Edge) -> ASGIApp:
+    """The application. Its lifespan must be run around the first request and the last."""
+    mcp = McpApplication(edge)
+    return Router(default=mcp.handle, lifespan=lambda _: mcp.running())
+
+
+class McpApplication:
+    """Both eras at one address."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._face = Face(edge)
+        self._changes = Changes(self._face)
+        self._logs = EventLogs()
+        settings = self._face.settings
+        self._manager = StreamableHTTPSessionManager(
+            build_server(self._face, self._changes),
+            event_store=self._logs,
+            retry_interval=RETRY_MS,
+            session_idle_timeout=settings.session_idle_s,
+            max_sessions=settings.sessions_max,
+            max_request_body_size=relay.REQUEST_BYTES_MAX,
+        )
+        self._forwarder = Forwarder(edge)
+        self._owner = Owner(self._face, self._local)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serves while it is entered. On leaving, subscribers get their last word and sessions end."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._face.tasks.stop)
+            await stack.enter_async_context(self._manager.run())
+            for part in (self._changes, self._forwarder, self._owner):
+                await part.start()
+                stack.push_async_callback(part.stop)
+            yield
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One HTTP request."""
+        scope = {**scope, "headers": [(name, value.strip()) for name, value in scope["headers"]]}
+        version = _header(scope, VERSION_HEADER)
+        if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
+            await self._manager.handle_request(scope, receive, send)
+            return
+        session_id = _header(scope, SESSION_HEADER)
+        if session_id is None:
+            await self._local(scope, receive, send)
+            return
+        owner = owner_of(session_id)
+        if owner is None:
+            await session_gone()(scope, receive, send)
+        elif owner[0] == self._edge.instance:
+            await self._local(scope, receive, send)
+        else:
+            await self._forwarder.handle(owner[0], scope, receive, send)
+
+    async def _local(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A request of a session that this edge owns, or that opens one. Here the SDK's own session id is used."""
+        session_id = _header(scope, SESSION_HEADER)
+        owner = owner_of(session_id) if session_id is not None else None
+        if session_id is not None and (owner is None or owner[0] != self._edge.instance):
+            await session_gone()(scope, receive, send)
+            return
+        sdk_id = owner[1] if owner is not None else None
+        log = self._logs.enter(sdk_id)
+
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = dict(message["headers"]).get(SESSION_HEADER)
+                if given is not None:
+                    self._logs.opened(given.decode(), log)
+                    named = public_id(self._edge.instance, given.decode()).encode()
+                    message = {**message, "headers": _with(message["headers"], SESSION_HEADER, named)}
+            await send(message)
+
+        caller = scope[CALLER_KEY]
+        scope = {**scope, "user": _user(caller)}
+        if sdk_id is not None:
+            scope["headers"] = _with(scope["headers"], SESSION_HEADER, sdk_id.encode())
+        await self._manager.handle_request(scope, receive, send_named)
+
+
+def _user(caller: Caller) -> AuthenticatedUser:
+    """The caller in the SDK's words: it binds a session to who opened it."""
+    return AuthenticatedUser(AccessToken(token="", client_id=caller.sub, scopes=[], subject=caller.sub))
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+def _with(headers: list[tuple[bytes, bytes]], name: bytes, value: bytes) -> list[tuple[bytes, bytes]]:
+    return [(key, value if key.lower() == name else found) for key, found in headers]
