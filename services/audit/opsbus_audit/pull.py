@@ -56,9 +56,9 @@ class Pull:
         for message in self._taken:
             await message.nak()
         while self._subscription.pending_msgs:
-            message = await self._next(_GATHER_S)
-            if message is not None and message.reply.startswith(_STORED):
-                await message.nak()
+            left = await self._next(_GATHER_S)
+            if left is not None and left.reply.startswith(_STORED):
+                await left.nak()
 
     async def batch(self) -> list[Msg]:
         """Messages in the order they came, as soon as there is one; empty when there was none for a while.

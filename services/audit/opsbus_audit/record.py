@@ -73,7 +73,7 @@ def stored(message: Msg, stream: str) -> Stored:
 
 
 def outcome_of(record: AuditRecord) -> Outcome | None:
-    """None for a stage that a later release added. A completed call whose result is an error has failed for its caller."""
+    """None for a stage that a later release added. A completed call with an error has failed."""
     outcome = _BY_STAGE.get(record.stage)
     return Outcome.FAILURE if outcome is Outcome.SUCCESS and record.error else outcome
 

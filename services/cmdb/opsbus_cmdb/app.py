@@ -1,8 +1,10 @@
 """Wiring: which inventory, which tools, resources and prompts. What they do lives in the modules named here."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from opsbus import Worker
+from opsbus import ToolError, Worker
+from opsbus.settings import SettingsError
 from opsbus_cmdb import prompts, seed
 from opsbus_cmdb.asset_tools import asset_record, assets_overview, query_assets
 from opsbus_cmdb.change_tools import get_change_records
@@ -25,10 +27,24 @@ async def open_inventory(settings: CmdbSettings) -> AsyncIterator[Inventory]:
         async with HttpInventory(settings.url, key, settings.timeout_s, settings.body_bytes_max) as remote:
             yield remote
         return
-    async with EmbeddedInventory(settings.database_url.get_secret_value(), settings.timeout_s) as store:
+    async with _filled_store(settings) as store:
+        yield store
+
+
+@asynccontextmanager
+async def _filled_store(settings: CmdbSettings) -> AsyncIterator[EmbeddedInventory]:
+    store = EmbeddedInventory(settings.database_url.get_secret_value(), settings.timeout_s)
+    try:
+        await store.create()
         if settings.seed:
             await store.load(seed.estate(settings.seed))
+    except ToolError as error:
+        await store.close()
+        raise SettingsError(f"{error.message}; {error.hint}") from error
+    try:
         yield store
+    finally:
+        await store.close()
 
 
 def build() -> Worker:

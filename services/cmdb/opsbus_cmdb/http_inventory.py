@@ -97,8 +97,8 @@ class HttpInventory:
             return ChangeSlice(items=[], total=0)
         params: Params = [("asset", ref) for ref in query.assets or []]
         params += [("state", state.value) for state in query.states] + [("type", kind.value) for kind in query.types]
-        params += [*_given("since", query.since and query.since.isoformat())]
-        params += [*_given("until", query.until and query.until.isoformat())]
+        params += [*_given("since", query.since.isoformat() if query.since else None)]
+        params += [*_given("until", query.until.isoformat() if query.until else None)]
         return await self._get(CHANGES, ChangeSlice, [*params, ("limit", str(limit)), *_given("cursor", cursor)])
 
     async def get_change(self, number: str) -> Change:
@@ -126,7 +126,7 @@ class HttpInventory:
             where = ".".join(str(part) for part in first["loc"]) or "the body"
             raise ToolError(
                 ErrorCode.BACKEND_ERROR if method == "GET" else ErrorCode.OUTCOME_UNKNOWN,
-                f"the CMDB at {self._where} answered {method} {path} with something unexpected ({where}: {first['msg']})",
+                f"the CMDB at {self._where} answered {method} {path} with something odd ({where}: {first['msg']})",
                 hint="check that CMDB_URL points at a CMDB that speaks the API in opsbus_cmdb/http_api.py",
             ) from error
 

@@ -4,11 +4,13 @@ lives here."""
 import hmac
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import TypeVar
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from pydantic import BaseModel, ValidationError
 
 from opsbus import ErrorCode, ToolError
@@ -58,7 +60,7 @@ def application(inventory: Inventory, api_key: str) -> web.Application:
     return app
 
 
-def _bearer(api_key: str) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def _bearer(api_key: str) -> Middleware:
     wanted = f"Bearer {api_key}".encode()
 
     @web.middleware
@@ -198,21 +200,31 @@ async def _change(request: web.Request) -> web.Response:
     return _json(await request.app[_INVENTORY].get_change(request.match_info["number"]))
 
 
+async def serving(app: web.Application, store: EmbeddedInventory, estate: str) -> AsyncIterator[None]:
+    """Open the store for as long as the application runs, filled when it is empty and an estate is named."""
+    await store.create()
+    if estate:
+        await store.load(seed.estate(estate))
+    yield
+    await store.close()
+
+
 def main() -> None:
     """Serve: CMDB_API_KEY, OPSBUS_CMDB_DATABASE_URL, OPSBUS_CMDB_SEED, CMDB_HOST (127.0.0.1) and CMDB_PORT (8085)."""
-    store = EmbeddedInventory(os.environ.get("OPSBUS_CMDB_DATABASE_URL", "sqlite:///.opsbus/state/cmdb-http.sqlite3"))
-    app = application(store, os.environ.get("CMDB_API_KEY", ""))
-
-    async def opened(_app: web.Application) -> AsyncIterator[None]:
-        async with store:
-            name = os.environ.get("OPSBUS_CMDB_SEED", "")
-            if name:
-                await store.load(seed.estate(name))
-            yield
-
-    app.cleanup_ctx.append(opened)
-    host, port = os.environ.get("CMDB_HOST", "127.0.0.1"), int(os.environ.get("CMDB_PORT", "8085"))
-    web.run_app(app, host=host, port=port)
+    url = os.environ.get("OPSBUS_CMDB_DATABASE_URL") or "sqlite:///.opsbus/state/cmdb-http.sqlite3"
+    estate = os.environ.get("OPSBUS_CMDB_SEED", "")
+    try:
+        if estate and estate not in seed.ESTATES:
+            raise ValueError(f"OPSBUS_CMDB_SEED: there is no estate {estate!r}; there are: {', '.join(seed.ESTATES)}")
+        store = EmbeddedInventory(url)
+        app = application(store, os.environ.get("CMDB_API_KEY", ""))
+        host, port = os.environ.get("CMDB_HOST", "127.0.0.1"), int(os.environ.get("CMDB_PORT", "8085"))
+        app.cleanup_ctx.append(lambda running: serving(running, store, estate))
+        web.run_app(app, host=host, port=port)
+    except (ValueError, OSError) as error:
+        sys.exit(f"cmdb: {error}")
+    except ToolError as error:
+        sys.exit(f"cmdb: {error.message}; {error.hint}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@ stand beside."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Self
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
@@ -20,24 +18,21 @@ from opsbus_cmdb.seed import Estate
 
 
 class EmbeddedInventory:
-    """An `Inventory` in a database of our own. Open it with ``async with``: that creates the tables that are
-    missing."""
+    """An `Inventory` in a database of our own: ``create`` before the first use, ``close`` after the last."""
 
     def __init__(self, url: str, timeout_s: float = 10.0) -> None:
         self._engine = open_engine(url, timeout_s)
         self.source = f"cmdb (embedded, {self._engine.dialect.name})"
 
-    async def __aenter__(self) -> Self:
+    async def create(self) -> None:
+        """Create the tables that are missing."""
         try:
             await create_schema(self._engine, tables.metadata)
-        except (SQLAlchemyError, OSError) as error:
-            await self._engine.dispose()
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise unavailable("its tables were prepared", error) from error
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
+        """Give the connections back."""
         await self._engine.dispose()
 
     @asynccontextmanager
