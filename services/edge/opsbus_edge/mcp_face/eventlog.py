@@ -1,8 +1,8 @@
 """Events of the older eras' streams, kept for a client that reconnects with ``Last-Event-ID``. In memory, bounded.
 
-The SDK gives one EventStore to all sessions and names streams by request id alone, so that streams of two sessions share
-a name. Here each session has a log of its own, found through a context variable: it is set for each HTTP request, and the
-tasks of a session inherit the one of the request that opened it.
+The SDK gives one EventStore to all sessions and names streams by request id alone, so that streams of two sessions
+share a name. Here each session has a log of its own, found through a context variable: it is set for each HTTP request,
+and the tasks of a session inherit the one of the request that opened it.
 """
 
 from collections import deque
@@ -94,5 +94,6 @@ class EventLogs(EventStore):
 
     def _log(self) -> EventLog:
         log = _current.get()
-        assert log is not None, "every session request enters a log"
+        if log is None:
+            raise RuntimeError("every session request enters a log")
         return log

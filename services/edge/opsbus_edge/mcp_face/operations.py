@@ -1,7 +1,8 @@
 """One operation of a client: through the pipeline to a worker, and the reply back as this era says it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import anyio
@@ -64,17 +65,12 @@ async def operate(face: Face, ctx: Ctx, method: str, target: str, params: Mappin
 async def _in_rounds(face: Face, ctx: Ctx, exchange: Exchange, request: Request) -> dict[str, Any] | ErrorBody:
     """Modern era: a question goes back to the client, with the worker's state sealed."""
     given = ctx.params or {}
-    binding = {
-        "sub": request.caller.sub,
-        "method": request.method,
-        "target": request.target,
-        "arguments": request.params,
-    }
+    sealed = _Sealed(face, request)
     if isinstance(given.get("inputResponses"), Mapping):
         request.input_responses = to_json(given["inputResponses"])
     if given.get("requestState") is not None:
         try:
-            request.request_state = face.edge.sealer.open(str(given["requestState"]), **binding)
+            request.request_state = sealed.open(str(given["requestState"]))
         except BadStateError as error:
             log.warning("request state refused", why=str(error), method=request.method, sub=request.caller.sub)
             return error_body(
@@ -89,7 +85,7 @@ async def _in_rounds(face: Face, ctx: Ctx, exchange: Exchange, request: Request)
     if refused is not None:
         return refused
     if isinstance(result.get("requestState"), str):
-        result["requestState"] = face.edge.sealer.seal(result["requestState"], **binding)
+        result["requestState"] = sealed.seal(result["requestState"])
     return result
 
 
@@ -118,6 +114,16 @@ async def _in_session(face: Face, ctx: Ctx, exchange: Exchange, request: Request
         f"The worker still asks after {ROUNDS_MAX} rounds of questions.",
         hint="Tell the team that owns it.",
     )
+
+
+class _Sealed:
+    """The sealer, bound to one request."""
+
+    def __init__(self, face: Face, request: Request) -> None:
+        sealer, sub, arguments = face.edge.sealer, request.caller.sub, request.params
+        bound = {"sub": sub, "method": request.method, "target": request.target}
+        self.seal: Callable[[str], str] = partial(sealer.seal, arguments=arguments, **bound)
+        self.open: Callable[[str], str] = partial(sealer.open, arguments=arguments, **bound)
 
 
 def _refused_questions(result: dict[str, Any], exchange: Exchange) -> ErrorBody | None:

@@ -1,4 +1,4 @@
-"""How one edge speaks to another about a session's HTTP request: header names and bounds. Contract: contracts/sessions.py.
+"""How one edge tells another of a session's HTTP request: header names and bounds. Contract: contracts/sessions.py.
 
 Request: ``edge.<instance>.session``, the head in ``Opsbus-Http``, the id in ``Opsbus-Call``, the body is the request's.
 Answers, on the reply subject, numbered from 1 in ``Opsbus-Seq``; ``Opsbus-Status`` says what each is: ``head``

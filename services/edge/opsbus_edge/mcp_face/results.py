@@ -1,7 +1,7 @@
 """A worker's results before they reach the SDK: checked against MCP's schema, fitted to the era.
 
-The SDK takes a malformed result of a modern call for an empty one, and fails the whole request where an older era has no
-word for a value; both are settled here.
+The SDK takes a malformed result of a modern call for an empty one, and fails the whole request where an older era has
+no word for a value; both are settled here.
 """
 
 from functools import lru_cache
@@ -20,7 +20,7 @@ from opsbus_edge.model import error_body
 def checked(method: str, body: bytes, executed: Executed) -> dict[str, Any] | ErrorBody:
     """The result of an ``ok`` or ``input_required`` reply, or ``bad_reply`` when it is none by MCP's schema."""
     try:
-        result = orjson.loads(body)
+        result: dict[str, Any] = orjson.loads(body)
         kind = "input_required" if isinstance(result, dict) and methods.is_input_required(result) else "complete"
         _shape(method, kind).validate_python({"resultType": kind, **_cache_fields(method), **result}, by_name=False)
     except (ValueError, TypeError, ValidationError) as error:
@@ -31,7 +31,6 @@ def checked(method: str, body: bytes, executed: Executed) -> dict[str, Any] | Er
             hint="Tell the team that owns it; the call itself has run.",
             executed=executed,
         )
-    assert isinstance(result, dict)
     return result
 
 

@@ -1,4 +1,4 @@
-"""The SDK's low-level server with the edge behind its handlers. Nothing is registered: the catalogue knows what there is."""
+"""The SDK's low-level server with the edge behind its handlers. The catalogue knows what there is; nothing is here."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version

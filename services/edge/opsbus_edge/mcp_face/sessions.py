@@ -1,4 +1,4 @@
-"""Sessions of the older eras that this edge owns: their ids, and what a session remembers. The SDK keeps the streams."""
+"""Sessions of the older eras that this edge owns: ids, and what a session remembers. Its streams are the SDK's."""
 
 import re
 from collections.abc import Iterator
@@ -48,10 +48,7 @@ def owner_of(session_id: str) -> tuple[str, str] | None:
 def session_of(ctx: ServerRequestContext[Any, Any]) -> Session:
     """The session a request of the older eras belongs to."""
     state = _connection(ctx).state
-    session = state.get(_STATE_KEY)
-    if session is None:
-        session = state[_STATE_KEY] = Session()
-    assert isinstance(session, Session)
+    session: Session = state.setdefault(_STATE_KEY, Session())
     return session
 
 

@@ -96,7 +96,7 @@ class Changes:
 
     def _put(self, event: ServerEvent) -> None:
         if len(self._waiting) >= WAITING_MAX and event not in self._waiting:
-            log.warning("event dropped: too many wait", event=type(event).__name__)
+            log.warning("event dropped: too many wait", kind=type(event).__name__)
             return
         self._waiting[event] = None
         self._some.set()
