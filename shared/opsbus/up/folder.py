@@ -114,9 +114,3 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def fresh_log(path: Path) -> None:
-    """Begin a new log file; the one of the run before stays beside it as ``.1``."""
-    if path.exists():
-        path.replace(path.with_name(f"{path.name}.1"))

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from opsbus.up.logfile import tail
 from opsbus.up.model import Command
 
-LOG_TAIL_BYTES = 64_000
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -102,15 +102,3 @@ class Process:
     def log_tail(self, lines: int = 8) -> list[str]:
         """The last lines this process wrote."""
         return tail(self._log, lines, start=self._log_start)
-
-
-def tail(log: Path, lines: int, start: int = 0) -> list[str]:
-    """The last lines of a log file from the offset ``start`` on, read without taking in the whole file."""
-    try:
-        with log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(min(start, size), size - LOG_TAIL_BYTES))
-            text = file.read(LOG_TAIL_BYTES).decode("utf-8", "replace")
-    except OSError:
-        return []
-    return [line for line in text.splitlines() if line.strip()][-lines:]

@@ -1,0 +1,56 @@
+"""Where a command finds the bus and the edge: the environment, else what the running ``opsbus up`` wrote down."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opsbus.settings import Settings, load
+from opsbus.up.folder import Folder, read_json
+
+
+class NoPlatformError(Exception):
+    """Neither the environment nor a running platform says where to look; one line, and a hint."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.hint = "start one with 'opsbus up', name its folder with --data, or set NATS_URL"
+
+
+@dataclass(frozen=True)
+class EdgeAccess:
+    """An edge and a token for it; either may be empty."""
+
+    url: str
+    token: str
+
+
+def run_facts(data: Path) -> dict[str, Any]:
+    """What the running platform wrote down; empty when none runs."""
+    return read_json(Folder(data).run_file) or {}
+
+
+def bus_settings(identity: str, data: Path) -> Settings:
+    """How to connect: NATS_URL and OPSBUS_NATS_SEED_FILE, else the running platform's bus and seed.
+
+    Raises:
+        NoPlatformError: neither is there.
+        SettingsError: a setting is wrong.
+    """
+    if os.environ.get("NATS_URL") or os.environ.get("OPSBUS_NATS_URL"):
+        return load(Settings, identity)
+    facts = run_facts(data)
+    seed = (facts.get("seeds") or {}).get(identity)
+    if not isinstance(facts.get("nats_url"), str) or not isinstance(seed, str):
+        raise NoPlatformError(f"no platform runs in {data}, and NATS_URL is not set")
+    return load(Settings, identity, nats_url=facts["nats_url"], nats_seed_file=Path(seed))
+
+
+def edge_access(url: str, token: str, data: Path, role: str = "viewer") -> EdgeAccess:
+    """The edge and token that were named, else the running platform's."""
+    facts = run_facts(data)
+    own_url = str(facts.get("edge_url") or "")
+    own_token = str((facts.get("tokens") or {}).get(role) or "")
+    if url and url.rstrip("/") != own_url:
+        return EdgeAccess(url.rstrip("/"), token)  # a token of this machine is for this machine's edge alone
+    return EdgeAccess(own_url, token or own_token)

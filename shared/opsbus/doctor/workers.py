@@ -1,0 +1,106 @@
+"""The workers: who is announced in the catalogue, and who answers service discovery. Both must tell the same."""
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from pydantic import ValidationError
+
+from opsbus.doctor.finding import Finding, fail, ok, warn
+from opsbus_contracts import Manifest
+from opsbus_contracts.streams import CATALOG
+
+ANSWERS_WITHIN_S = 1.0
+
+
+@dataclass(frozen=True)
+class Announced:
+    """The bucket CATALOG as it stands."""
+
+    manifests: list[Manifest]
+    garbage: list[str]
+    """Keys whose value is no manifest, with the reason."""
+
+
+async def announced(js: JetStreamContext) -> Announced:
+    """Read the catalogue."""
+    bucket = await js.key_value(CATALOG.name)
+    watcher = await bucket.watchall(ignore_deletes=True)
+    manifests: list[Manifest] = []
+    garbage: list[str] = []
+    try:
+        async for entry in watcher:
+            if entry is None:
+                break
+            try:
+                manifests.append(Manifest.model_validate_json(entry.value or b""))
+            except ValidationError as error:
+                first = error.errors(include_url=False, include_input=False)[0]
+                garbage.append(f"{entry.key}: {'.'.join(map(str, first['loc']))} {first['msg']}".replace("  ", " "))
+    finally:
+        await watcher.stop()  # type: ignore[no-untyped-call]
+    return Announced(manifests, garbage)
+
+
+async def answering(client: Client) -> set[tuple[str, str]]:
+    """Service and instance of whoever answers ``$SRV.PING`` within a second."""
+    found: set[tuple[str, str]] = set()
+
+    async def heard(message: Msg) -> None:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            answer = json.loads(message.data)
+            found.add((str(answer["name"]), str(answer["id"])))
+
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox, cb=heard)
+    await client.publish("$SRV.PING", b"", reply=inbox)
+    await client.flush()
+    await asyncio.sleep(ANSWERS_WITHIN_S)  # nobody knows how many will answer
+    await subscription.unsubscribe()
+    return found
+
+
+async def check_workers(client: Client, js: JetStreamContext) -> list[Finding]:
+    """One finding per service, and one per key that is no manifest."""
+    catalogue, answers = await asyncio.gather(announced(js), answering(client))
+    findings = [
+        fail("catalogue", f"{line}", "that worker announces garbage: the kit it was built on is wrong")
+        for line in catalogue.garbage
+    ]
+    by_service: dict[str, list[Manifest]] = {}
+    for manifest in catalogue.manifests:
+        by_service.setdefault(manifest.service, []).append(manifest)
+    findings += [_service(name, by_service[name], answers) for name in sorted(by_service)]
+    known = {(manifest.service, manifest.instance) for manifest in catalogue.manifests}
+    for name, instance in sorted(answers - known):
+        findings.append(
+            warn(
+                f"service {name}",
+                f"{instance} answers and is not announced",
+                "it has just started, or no worker of ours",
+            )
+        )
+    if not by_service:
+        findings.append(warn("services", "none is announced", "start a worker: 'opsbus run k8s-ops'"))
+    return findings
+
+
+def _service(name: str, manifests: list[Manifest], answers: set[tuple[str, str]]) -> Finding:
+    subject = f"service {name}"
+    count = len(manifests)
+    tools = max(len(manifest.tools) for manifest in manifests)
+    text = f"{count} instance{'s' if count > 1 else ''}, {tools} tools, version {manifests[-1].version}"
+    silent = [manifest.instance for manifest in manifests if (name, manifest.instance) not in answers]
+    if silent:
+        return fail(
+            subject, f"{text}; silent: {', '.join(silent)}", "announced and not answering: it hangs or has died"
+        )
+    if len({manifest.schema_hash for manifest in manifests}) > 1:
+        return warn(
+            subject, f"{text}; its instances offer different tools", "a roll-out is under way, or was left half done"
+        )
+    return ok(subject, text)

@@ -1,0 +1,142 @@
+"""Which processes the platform has, and with what environment each is started. Starting them: supervisor.py."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from opsbus.nats_server import ServerOptions, binary, server_config
+from opsbus.up import labtokens, ports, probe
+from opsbus.up.folder import Folder, write_private
+from opsbus.up.installed import Installed
+from opsbus.up.keyring import Keyring
+from opsbus.up.model import Command, Phase, Spec
+from opsbus.up.surroundings import Surroundings, faces_environment
+from opsbus_contracts.streams import AUDIT_STORE
+
+NATS = "nats-server"
+SANDBOX = "sandbox"
+EDGE = "edge"
+CMDB = "cmdb"
+
+_PASSED_ON_NEVER = ("OPSBUS_READY_FILE", "OPSBUS_NATS_SEED_FILE", "OPSBUS_HTTP_PORT")
+"""Settings of one process: a worker that inherits them from the user's shell would clash with its siblings."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all processes share."""
+
+    folder: Folder
+    keyring: Keyring
+    environment: Mapping[str, str]
+    """The user's."""
+    brought: Surroundings
+    nats_url: str
+    edge_port: int
+    sandbox_facts: Callable[[], Mapping[str, object]]
+    """The sandbox's ready file, once it is ready."""
+
+
+def nats_spec(folder: Folder, keyring: Keyring, port: int) -> Spec:
+    """Our own NATS server: JetStream in the data folder, every identity with its least privilege."""
+    config = folder.nats / "nats-server.conf"
+    options = ServerOptions(store_dir=folder.nats / "data", users=keyring.users, host=ports.HOST, port=port)
+
+    return Spec(
+        name=NATS,
+        phase=Phase.BUS,
+        log=folder.log(NATS),
+        command=lambda: Command((str(binary()), "--config", str(config)), {}),
+        probe=probe.bus_ready(ports.HOST, port),
+        before_start=lambda: write_private(config, server_config(options, port)),
+    )
+
+
+def service_specs(plan: Plan, services: Sequence[Installed]) -> list[Spec]:
+    """The services' processes."""
+    wanted = [service for service in services if service.name != SANDBOX or plan.brought.sandbox_faces]
+    sandbox = [service.name for service in wanted if service.name == SANDBOX]
+    workers = [service.name for service in wanted if _phase(service) in (Phase.WORKER, Phase.RECORD)]
+    return [_spec(plan, service, sandbox, workers) for service in wanted]
+
+
+def _spec(plan: Plan, service: Installed, sandbox: list[str], workers: list[str]) -> Spec:
+    phase = _phase(service)
+    ready_file = plan.folder.ready_file(service.name)
+    before = {Phase.EDGE: [*sandbox, *workers], Phase.BACKEND: []}.get(phase, sandbox)
+    return Spec(
+        name=service.name,
+        phase=phase,
+        log=plan.folder.log(service.name),
+        command=lambda: Command(
+            (sys.executable, "-m", "opsbus", "run", service.name), _environment(plan, service, ready_file)
+        ),
+        probe=probe.service_ready(ready_file),
+        needs=tuple(dict.fromkeys([NATS, *before, *service.needs])),
+        before_start=lambda: ready_file.unlink(missing_ok=True),
+        stop_timeout_s=40.0,
+    )
+
+
+def _phase(service: Installed) -> Phase:
+    if service.kind == "edge":
+        return Phase.EDGE
+    if service.kind == "backend":
+        return Phase.BACKEND
+    return Phase.RECORD if service.token == AUDIT_STORE.service else Phase.WORKER
+
+
+def _environment(plan: Plan, service: Installed, ready_file: Path) -> dict[str, str]:
+    found = {name: value for name, value in plan.environment.items() if name not in _PASSED_ON_NEVER}
+    found |= {
+        "PYTHONUNBUFFERED": "1",
+        "NATS_URL": plan.nats_url,
+        "OPSBUS_READY_FILE": str(ready_file),
+        "OPSBUS_DATA": str(plan.folder.root),
+    }
+    found.setdefault("OPSBUS_LOG_FORMAT", "text")
+    seed = plan.keyring.seeds.get(service.token)
+    if seed is not None:
+        found["OPSBUS_NATS_SEED_FILE"] = str(seed)
+    if service.kind == "backend":
+        return found | _sandbox_environment(plan)
+    if service.kind == "edge":
+        return found | _edge_environment(plan)
+    found |= faces_environment(plan.sandbox_facts(), plan.brought.sandbox_faces)
+    return found | _store_environment(plan, service)
+
+
+def _sandbox_environment(plan: Plan) -> dict[str, str]:
+    return {"OPSBUS_SANDBOX_FOLDER": str(plan.folder.state / SANDBOX)}
+
+
+def _edge_environment(plan: Plan) -> dict[str, str]:
+    keys = plan.keyring
+    return {
+        "OPSBUS_EDGE_HTTP_PORT": str(plan.edge_port),
+        "OPSBUS_EDGE_JWT_PUBLIC_KEY_FILES": json.dumps([str(keys.lab_public_pem)]),
+        "OPSBUS_EDGE_JWT_ISSUER": labtokens.ISSUER,
+        "OPSBUS_EDGE_JWT_AUDIENCE": labtokens.AUDIENCE,
+        "OPSBUS_EDGE_IDENTITY_KEY_FILE": str(keys.identity_pem),
+        "OPSBUS_EDGE_SEAL_KEY_FILE": str(keys.seal_key),
+    }
+
+
+def _store_environment(plan: Plan, service: Installed) -> dict[str, str]:
+    """Where cmdb and audit keep what they keep, unless the user brought a database."""
+    if plan.brought.cmdb and service.token == CMDB:
+        return {}
+    found: dict[str, str] = {}
+    if service.token == CMDB:
+        found["OPSBUS_CMDB_SEED"] = plan.environment.get("OPSBUS_CMDB_SEED") or "shop"
+    if service.token in (CMDB, AUDIT_STORE.service):
+        name = f"OPSBUS_{service.token.upper()}_DATABASE_URL"
+        found[name] = plan.environment.get(name) or store_url(plan, service.token)
+    return found
+
+
+def store_url(plan: Plan, token: str) -> str:
+    """The database of a service: the one brought, else a SQLite file in the data folder."""
+    return plan.brought.database_url or f"sqlite:///{plan.folder.state / token}.sqlite3"

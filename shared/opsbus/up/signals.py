@@ -1,0 +1,36 @@
+"""Ctrl-C and its kin: the first asks the platform to drain, the second ends it at once."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from types import TracebackType
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Signals:
+    """While entered, signals set ``stop``; the second one calls ``at_once``."""
+
+    def __init__(self, at_once: Callable[[], None]) -> None:
+        self.stop = asyncio.Event()
+        self.twice = False
+        self._at_once = at_once
+
+    def __enter__(self) -> "Signals":
+        loop = asyncio.get_running_loop()
+        for number in _STOPPING:
+            loop.add_signal_handler(number, self._received)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        for number in _STOPPING:
+            loop.remove_signal_handler(number)
+
+    def _received(self) -> None:
+        if self.stop.is_set():
+            self.twice = True
+            self._at_once()
+        self.stop.set()
