@@ -1,0 +1,1 @@
+"""The estate's monitoring: what it measures of itself, kept in memory and answered over Prometheus' HTTP API."""
