@@ -119,36 +119,33 @@ class ClusterApi:
         query: list[tuple[str, str | int]] = [("fieldManager", field_manager)]
         if dry_run:
             query.append(("dryRun", "All"))
-        try:
-            return await self._json("PATCH", path, doing, query, body=body)
-        except ToolError as error:
-            if dry_run or error.code is not ErrorCode.BACKEND_UNAVAILABLE or "http_status" in error.details:
-                raise
-            if error.details.get("not_sent"):
-                raise
-            raise ToolError(
-                ErrorCode.OUTCOME_UNKNOWN,
-                f"{error.message}; whether it happened is unknown",
-                hint="Read the object before anything else; do not simply repeat the call.",
-                details=error.details,
-            ) from error
+        return await self._json("PATCH", path, doing, query, body=body, writes=not dry_run)
 
     @asynccontextmanager
     async def stream(self, path: str, doing: str, query: Query = ()) -> AsyncIterator[aiohttp.StreamReader]:
         """The raw body of an answer, as it comes; leaving the block drops the rest."""
-        response = await self._open("GET", path, doing, query, accept="*/*")
+        attempt = self._attempt(doing)
+        response = await self._open("GET", path, attempt, query, accept="*/*")
         try:
             yield response.content
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise unreachable(error, self._attempt(doing)) from error
+            raise unreachable(error, attempt) from error
         finally:
             response.close()
 
     async def _json(
-        self, method: str, path: str, doing: str, query: Query, *, body: Obj | None = None, accept: str = JSON
+        self,
+        method: str,
+        path: str,
+        doing: str,
+        query: Query,
+        *,
+        body: Obj | None = None,
+        accept: str = JSON,
+        writes: bool = False,
     ) -> Obj:
-        attempt = self._attempt(doing)
-        response = await self._open(method, path, doing, query, body=body, accept=accept)
+        attempt = self._attempt(doing, writes)
+        response = await self._open(method, path, attempt, query, body=body, accept=accept)
         try:
             raw = await self._read(response, attempt)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -168,19 +165,14 @@ class ClusterApi:
         return parsed
 
     async def _open(
-        self, method: str, path: str, doing: str, query: Query, *, body: Obj | None = None, accept: str = JSON
+        self, method: str, path: str, attempt: Attempt, query: Query, *, body: Obj | None = None, accept: str = JSON
     ) -> aiohttp.ClientResponse:
-        attempt = self._attempt(doing)
         headers = {"Accept": accept, "Content-Type": MERGE_PATCH if body is not None else JSON}
         try:
             request = await self.client.param_serialize(
                 method, path, query_params=list(query), header_params=headers, body=body, auth_settings=["BearerToken"]
             )
             answer = await self.client.call_api(*request, _request_timeout=aiohttp.ClientTimeout(total=self.timeout_s))
-        except aiohttp.ClientConnectorError as error:
-            fault = unreachable(error, attempt)
-            fault.details["not_sent"] = True
-            raise fault from error
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise unreachable(error, attempt) from error
         response: aiohttp.ClientResponse = answer.response
@@ -208,6 +200,6 @@ class ClusterApi:
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _attempt(self, doing: str) -> Attempt:
+    def _attempt(self, doing: str, writes: bool = False) -> Attempt:
         caller = self.client.impersonation.describe() if self.client.impersonation else ""
-        return Attempt(self.name, doing, caller)
+        return Attempt(self.name, doing, caller, writes)

@@ -4,7 +4,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from opsbus import ErrorCode, ToolError
+from aiohttp import ClientConnectorError
+
+from opsbus import ErrorCode, Executed, ToolError
 
 MESSAGE_CHARS_MAX = 600
 """An API server's own words, at most: admission webhooks can be long-winded."""
@@ -12,14 +14,19 @@ MESSAGE_CHARS_MAX = 600
 
 @dataclass(frozen=True)
 class Attempt:
-    """What was tried: for the wording of an error.
+    """What was tried, for the wording of an error and for the truth about its effect.
 
-    ``caller``: whom the cluster took us for, empty for the worker itself.
+    Args:
+        cluster: Its name.
+        doing: Ends the sentence "could not ...".
+        caller: Whom the cluster took us for; empty: the worker itself.
+        writes: It changes something when it succeeds: not a read, not a dry run.
     """
 
     cluster: str
     doing: str
     caller: str = ""
+    writes: bool = False
 
 
 def status_of(body: bytes) -> dict[str, Any]:
@@ -54,9 +61,13 @@ def refused(code: int, body: bytes, attempt: Attempt, retry_after: str | None = 
             f"cluster {attempt.cluster} does not accept the worker's own credentials",
             hint="The kubeconfig or service account of the k8s worker needs renewing; nothing in the call can help.",
             details=details,
+            executed=Executed.NO,
         )
     if code == 403:
         return ToolError(ErrorCode.FORBIDDEN, message, hint=_forbidden_hint(attempt), details=details)
+    if code == 504 and attempt.writes:
+        return _outcome_unknown(message, details)
+    executed = Executed.UNKNOWN if attempt.writes and code in (500, 502) else Executed.NO
     if code in (429, 503, 504):
         after_ms = int(retry_after) * 1000 if retry_after and retry_after.isdigit() else None
         return ToolError(
@@ -64,6 +75,7 @@ def refused(code: int, body: bytes, attempt: Attempt, retry_after: str | None = 
             message,
             hint="The API server is overloaded or starting; the same call may succeed soon.",
             details=details,
+            executed=executed,
             retry_after_ms=after_ms,
         )
     known = {
@@ -83,18 +95,36 @@ def refused(code: int, body: bytes, attempt: Attempt, retry_after: str | None = 
         422: (ErrorCode.INVALID_ARGUMENTS, "The API server names the fields that are wrong."),
     }
     error, hint = known.get(code, (ErrorCode.BACKEND_ERROR, "This is the API server's own failure; its logs say more."))
-    return ToolError(error, message, hint=hint, details=details)
+    return ToolError(error, message, hint=hint, details=details, executed=executed)
 
 
 def unreachable(error: Exception, attempt: Attempt) -> ToolError:
-    """No answer at all: refused connection, failed name lookup, TLS trouble, or silence until the timeout."""
+    """No answer: refused connection, failed name lookup, TLS trouble, silence, a connection that broke.
+
+    A write that was sent and not answered is ``outcome_unknown``.
+    """
     timed_out = isinstance(error, TimeoutError)
     what = "did not answer in time" if timed_out else f"cannot be reached ({type(error).__name__}: {error})"
+    message = f"cluster {attempt.cluster} {what}: could not {attempt.doing}"
+    details = {"cluster": attempt.cluster, "timed_out": timed_out}
+    if attempt.writes and not isinstance(error, ClientConnectorError):
+        return _outcome_unknown(message, details)
     return ToolError(
         ErrorCode.BACKEND_UNAVAILABLE,
-        f"cluster {attempt.cluster} {what}: could not {attempt.doing}",
+        message,
         hint="The resource enterprise://k8s/clusters says which clusters answer.",
-        details={"cluster": attempt.cluster, "timed_out": timed_out},
+        details=details,
+        executed=Executed.NO,
+    )
+
+
+def _outcome_unknown(message: str, details: dict[str, Any]) -> ToolError:
+    return ToolError(
+        ErrorCode.OUTCOME_UNKNOWN,
+        f"{message}; whether it happened is unknown",
+        hint="Read the object before anything else; do not simply repeat the call.",
+        details=details,
+        executed=Executed.UNKNOWN,
     )
 
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException
 from kubernetes.aio.config.incluster_config import load_incluster_config
 from kubernetes.aio.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
+from opsbus.settings import SettingsError
 from opsbus_k8s_ops.settings import K8sSettings
 
 IN_CLUSTER = "in-cluster"
@@ -28,7 +30,7 @@ REFRESH_EVERY_S = 60.0
 """How often credentials that expire are loaded anew. Seconds."""
 
 
-class NoClustersError(Exception):
+class NoClustersError(SettingsError):
     """There is no usable configuration; the message says what was looked for."""
 
 
@@ -89,7 +91,7 @@ async def load_clusters(settings: K8sSettings) -> tuple[dict[str, ClusterConfig]
         if not paths:
             return _in_cluster()
         return await _from_files(paths, settings)
-    except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+    except (ConfigException, OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
         where = paths or "the service account of this pod"
         raise NoClustersError(f"no Kubernetes configuration could be read from {where}: {error}") from error
 
@@ -131,7 +133,6 @@ async def _from_files(paths: str, settings: K8sSettings) -> tuple[dict[str, Clus
 
 def _expires(config: dict[str, Any], context_name: str) -> bool:
     """Whether the context's user has credentials that are handed out for a while."""
-    contexts = {context["name"]: context["context"] for context in config["contexts"]}
-    users = {user["name"]: user["user"] for user in config.get("users") or []}
-    user = users.get(contexts[context_name].get("user")) or {}
+    user_name = next(c["context"].safe_get("user") for c in config["contexts"] if c["name"] == context_name)
+    user = next((u["user"] for u in config.get("users") or [] if u["name"] == user_name), None) or {}
     return any(key in user for key in ("exec", "auth-provider", "tokenFile"))

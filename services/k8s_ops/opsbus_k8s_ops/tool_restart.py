@@ -142,7 +142,7 @@ def plan_restart(cluster: str, obj: Obj, rollout: Rollout, reason: str) -> Plan:
     if rollout.desired == 0:
         warnings.append("it has no replicas: nothing restarts now")
     if rollout.state not in ("complete", "scaled_to_zero"):
-        warnings.append(f"forced although it is {rollout.state}: {rollout.reason}")
+        warnings.append(f"forced although its rollout is {rollout.state}")
     owner = owner_of(obj)
     last = annotations(spec.get("template") or {}).get(RESTARTED_AT)
     return Plan(

@@ -159,52 +159,50 @@ def target_replicas(before: int, replicas: int | None, delta: int | None, most: 
 
 
 async def plan_scaling(api: ClusterApi, obj: Obj, after: int, reason: str, cluster: str | None) -> Plan:
-    """What would be done, and what stands against it."""
+    """What would be done, and what stands against it.
+
+    Nothing in it varies by the second: who confirms it must still find the same plan when the answer comes.
+    """
+    namespace, name, before = str(meta(obj).get("namespace")), str(meta(obj).get("name")), rollout_of(obj).desired
+    undo: dict[str, Any] = {"namespace": namespace, "name": name, "replicas": before, "reason": f"undo: {reason}"[:500]}
+    if cluster:
+        undo["cluster"] = cluster
+    more, owner = after - before, owner_of(obj)
+    pods = f"{abs(more)} pod{'s' if abs(more) != 1 else ''} {'start' if more > 0 else 'stop'}"
+    return Plan(
+        summary=f"Scale {namespace}/{name} in cluster {api.name} from {before} to {after} replicas ({reason})",
+        changes=[Change(path="spec.replicas", before=before, after=after)],
+        blast_radius=pods + (f"; owner {owner}" if owner else ""),
+        undo=Undo(tool="k8s_scale_deployment", arguments=undo),
+        warnings=await obstacles(api, obj, before, after),
+    )
+
+
+async def obstacles(api: ClusterApi, obj: Obj, before: int, after: int) -> list[str]:
+    """What speaks against so many replicas, or will undo them."""
     namespace, name = str(meta(obj).get("namespace")), str(meta(obj).get("name"))
-    rollout = rollout_of(obj)
     steering, warnings = await autoscalers(api, namespace)
     hpa = steering.get((namespace, "Deployment", name))
     if hpa:
         outside = "" if hpa.min_replicas <= after <= hpa.max_replicas else f", and {after} is outside its range"
         warnings.append(
-            f"the autoscaler {hpa.name} ({hpa.min_replicas} to {hpa.max_replicas}, now wants {hpa.desired_replicas}) "
-            f"steers the replicas and will overrule this{outside}"
+            f"the autoscaler {hpa.name} ({hpa.min_replicas} to {hpa.max_replicas} replicas) steers it and will "
+            f"overrule this{outside}"
         )
     budgets, unread = await budgets_of(api, obj)
     warnings += unread
-    blocked = [budget for budget in budgets if pods_needed(budget, after) >= after > 0]
     broken = [budget for budget in budgets if pods_needed(budget, after) > after]
+    tight = [budget for budget in budgets if pods_needed(budget, after) == after > 0]
     if broken:
         warnings.append(f"{after} replicas are fewer than the disruption budget {names(broken)} wants available")
-    elif blocked:
-        warnings.append(
-            f"the disruption budget {names(blocked)} leaves no replica to spare: nodes could not be drained"
-        )
+    elif tight:
+        warnings.append(f"the disruption budget {names(tight)} leaves no replica to spare: nodes could not be drained")
     warnings += ownership_warnings(obj)
     if after == 0:
         warnings.append("zero replicas take the service down")
-    if abs(after - rollout.desired) > JUMP_REPLICAS and max(after, rollout.desired) > JUMP_FACTOR * min(
-        after, rollout.desired
-    ):
-        warnings.append(f"a jump from {rollout.desired} to {after} replicas at once")
-    if rollout.state not in ("complete", "scaled_to_zero"):
-        warnings.append(f"it is {rollout.state} now: {rollout.reason}")
-    owner = owner_of(obj)
-    undo: dict[str, Any] = {
-        "namespace": namespace,
-        "name": name,
-        "replicas": rollout.desired,
-        "reason": f"undo: {reason}"[:500],
-    }
-    if cluster:
-        undo["cluster"] = cluster
-    more = after - rollout.desired
-    pods = f"{abs(more)} pod{'s' if abs(more) != 1 else ''} {'start' if more > 0 else 'stop'}"
-    return Plan(
-        summary=f"Scale {namespace}/{name} in cluster {api.name} from {rollout.desired} to {after} replicas ({reason})",
-        changes=[Change(path="spec.replicas", before=rollout.desired, after=after)],
-        blast_radius=f"{pods}; {rollout.ready} of {rollout.desired} are ready now"
-        + (f"; owner {owner}" if owner else ""),
-        undo=Undo(tool="k8s_scale_deployment", arguments=undo),
-        warnings=warnings,
-    )
+    if abs(after - before) > JUMP_REPLICAS and max(after, before) > JUMP_FACTOR * min(after, before):
+        warnings.append(f"a jump from {before} to {after} replicas at once")
+    state = rollout_of(obj).state
+    if state not in ("complete", "scaled_to_zero"):
+        warnings.append(f"its rollout is {state}: k8s_get_pods says why")
+    return warnings
