@@ -1,4 +1,4 @@
-"""Results too large for a message: kept in the Object Store BLOBS for a day, read as a resource. The rest is results.py's.
+"""Results too large for a message: kept in the Object Store BLOBS for a day, read as a resource.
 
 The objects are as ADR-20 has them, so that ``nats object get BLOBS <service>/<id>`` reads them too. They are written
 here and not by nats-py, because a service may write chunks under its own name alone.

@@ -3,13 +3,13 @@
 The traps, each with a test in tests/kit/test_broker_traps.py:
 
 - A handler exception, bad JSON or a validation error gives no reply: here every way out answers (``_Answers``).
-- An oversize reply raises after the handler, and the caller waits in vain: replies are measured before they are returned,
-  and what still fails to be published is answered by an error.
+- An oversize reply raises after the handler, and the caller waits in vain: replies are measured before they are
+  returned, and what still fails to be published is answered by an error.
 - ``broker.stop()`` sets ``running = False`` before it unsubscribes, so that what is on its way is dropped: ``drain``
   first unsubscribes, then waits until everything received was answered, then stops.
 - nats-py's flush writes its PING ahead of commands just queued: ``start`` and ``drain`` flush twice.
-- FastStream's own connection gives up for good when a server that reloads refuses it for a moment: the connection is made
-  by nats_client.py.
+- FastStream's own connection gives up for good when a server that reloads refuses it for a moment: the connection is
+  made by nats_client.py.
 - The logger writes a line per message: it gets none.
 """
 
@@ -122,7 +122,9 @@ class CallBroker:
             middlewares=[*middlewares, _Answers],
         )
 
-        async def handle(msg: Msg) -> NatsResponse:
+        async def handle(msg: Msg) -> NatsResponse | None:
+            if not msg.reply:
+                return None  # whoever cannot be answered is not served: an outcome must be told
             body, headers = await handler(msg)
             if len(body) > BODY_BYTES_MAX:
                 raise ValueError("a reply was not measured")

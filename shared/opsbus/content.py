@@ -137,7 +137,8 @@ class PromptMessage(_Part):
     def __init__(self, content: Any = None, role: str = "user", **fields: Any) -> None:
         if isinstance(content, str):
             content = Text(content)
-        super().__init__(role=role, content=content, **fields)
+        given: dict[str, Any] = {"role": role, "content": content, **fields}
+        super().__init__(**given)
 
 
 class ToolResult(_Part):

@@ -1,4 +1,4 @@
-"""A repeated idempotency key of the same caller and tool returns the first outcome, on any instance: bucket IDEMPOTENCY."""
+"""A repeated idempotency key of the same caller and tool returns the first outcome, on any instance."""
 
 import time
 from hashlib import sha256
@@ -69,8 +69,9 @@ class Idempotency:
         """The right to run, or the outcome there is already.
 
         Raises:
-            ToolError: ``conflict``: the key was used with other arguments; ``duplicate_in_progress``; ``outcome_unknown``:
-                a worker died in the middle; ``unavailable``: the bucket cannot be reached, nothing was executed.
+            ToolError: ``conflict``: the key was used with other arguments; ``duplicate_in_progress``;
+                ``outcome_unknown``: a worker died in the middle; ``unavailable``: the bucket cannot be reached, nothing
+                was executed.
         """
         caller = f"{call.caller.sub}\0{tool.spec.name}\0{key}"
         name = f"{self._service}.{sha256(caller.encode()).hexdigest()[:40]}"

@@ -26,7 +26,7 @@ MISS_S = 2.0
 """A key that was not there is not looked for again for this long. Seconds."""
 
 MISSES_MAX = 256
-"""Unknown key ids remembered. Beyond it nothing is looked up: a flood of made-up ids must not become one of requests."""
+"""Unknown key ids remembered. Beyond it nothing is looked up: made-up ids must not become a flood of requests."""
 
 _KID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 

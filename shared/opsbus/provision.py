@@ -1,6 +1,7 @@
 """Provisioning: streams, buckets, object stores and consumers as the contracts declare them.
 
-One step of its own, never part of a worker's start-up. It creates what is missing and changes back what drifted, and says what it did. It deletes nothing.
+One step of its own, never part of a worker's start-up. It creates what is missing and changes back what drifted, and
+says what it did. It deletes nothing.
 """
 
 from dataclasses import dataclass, fields

@@ -3,6 +3,7 @@
 Signals are process.py's.
 """
 
+import asyncio
 import secrets
 import time
 from contextlib import AsyncExitStack
@@ -57,6 +58,7 @@ class Runtime:
         self._health = Health(settings.http_host, settings.http_port, self._check, self.metrics.text)
         self._announcer: Announcer | None = None
         self._connected = False
+        self._stopping: asyncio.Future[None] | None = None
 
     @property
     def http_url(self) -> str:
@@ -148,7 +150,12 @@ class Runtime:
         self.worker.runtimes.add(self)
 
     async def stop(self) -> None:
-        """Leaves the catalogue, takes no more calls, answers those it has, and closes."""
+        """Leaves the catalogue, takes no more calls, answers those it has, and closes. Twice is once."""
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._stop())
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
         self.ready = False
         self.worker.runtimes.discard(self)
         ends = time.monotonic() + self.settings.drain_timeout_s

@@ -1,7 +1,7 @@
 """Settings of a process: environment and one YAML file, checked once at the start. A service derives its own class.
 
-A field is read from, first wins: ``OPSBUS_<SERVICE>_<FIELD>``; for the common fields ``OPSBUS_<FIELD>``, and ``NATS_URL``
-and ``OTEL_EXPORTER_OTLP_ENDPOINT`` as everybody spells them; the section of the service in the file that
+A field is read from, first wins: ``OPSBUS_<SERVICE>_<FIELD>``; for the common fields ``OPSBUS_<FIELD>``, and
+``NATS_URL`` and ``OTEL_EXPORTER_OTLP_ENDPOINT`` as everybody spells them; the section of the service in the file that
 ``OPSBUS_CONFIG`` names; for the common fields the file's section ``opsbus``.
 """
 

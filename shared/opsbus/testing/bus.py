@@ -29,6 +29,8 @@ class Bus:
         self.server = NatsServer(options, folder)
         self.signer = Signer.generate()
         """Signs identities as the edge does; its public key is in the bucket KEYS."""
+        self.errors: list[Exception] = []
+        """What the connections of this test reported, such as a denied publish."""
         self._open: list[Client] = []
 
     @property
@@ -65,7 +67,7 @@ class Bus:
 
     async def connect(self, identity: str) -> Client:
         """A connection of an identity; closed at the end of the test."""
-        client = await nats_client.connect(self.settings(identity), identity)
+        client = await nats_client.connect(self.settings(identity), identity, on_error=self.errors.append)
         self._open.append(client)
         return client
 
@@ -75,6 +77,7 @@ class Bus:
 
     async def reset(self) -> None:
         """Everything as provisioned, and empty."""
+        self.errors.clear()
         js = await self.jetstream()
         for info in await js.streams_info():
             if info.state.last_seq and info.config.name:

@@ -7,6 +7,7 @@ import asyncio
 import json
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,9 +91,11 @@ class Reply(Message):
 class Caller:
     """Sends calls as an edge does."""
 
-    def __init__(self, client: Client, signer: Signer) -> None:
+    def __init__(self, client: Client, signer: Signer, errors: Sequence[Exception] = ()) -> None:
+        """``errors``: what the connection reported; told when a reply does not come."""
         self.client = client
         self.signer = signer
+        self._errors = errors
         self._inbox = f"_INBOX.edge.{secrets.token_hex(6)}"
         self._waiting: dict[str, asyncio.Queue[Msg]] = {}
         self._tokens: dict[str, tuple[float, str]] = {}
@@ -148,7 +151,7 @@ class Caller:
         progress: bool = False,
         call_id: str | None = None,
         deadline_s: float = 30.0,
-        timeout_s: float = 60.0,
+        timeout_s: float = 40.0,
         headers: dict[str, str] | None = None,
         on_message: Any = None,
     ) -> Reply:
@@ -191,6 +194,8 @@ class Caller:
             await self.client.publish(subject, body, reply=f"{self._inbox}.{token}", headers=plain)
             async with asyncio.timeout(timeout_s):
                 return await self._collect(queue, on_message)
+        except TimeoutError:
+            raise TimeoutError(f"{subject}: no final reply in {timeout_s} s; NATS said: {list(self._errors)}") from None
         finally:
             del self._waiting[token]
 

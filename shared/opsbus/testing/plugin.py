@@ -59,6 +59,6 @@ if pytest_asyncio is not None:
         """Calls workers as an edge does."""
         from opsbus.testing.caller import Caller
 
-        made = Caller(await bus.connect("edge"), bus.signer)
+        made = Caller(await bus.connect("edge"), bus.signer, bus.errors)
         await made.start()
         yield made
