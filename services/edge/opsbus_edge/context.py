@@ -1,7 +1,8 @@
 """The process's wired parts, as every face gets them. Wiring them: wiring.py."""
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nats.aio.client import Client
 
@@ -40,8 +41,8 @@ class Edge:
     audit: AuditLog
     tracing: Tracing
     authenticator: Authenticator
-    draining: bool = False
-    """Set at SIGTERM: /ready is red, nothing new should come."""
+    drain: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set at SIGTERM: /ready is red, nothing new should come. Streams without an end of their own end now."""
 
     async def authenticate(self, headers: Mapping[str, str]) -> Caller | Denied:
         """The caller behind a request's headers (lower-case names). Cheap when repeated: verified tokens are cached."""

@@ -1,4 +1,4 @@
-"""The identity a call carries on the bus: minted once per caller for half its lifetime. The client's token stays here."""
+"""The identity a call carries on the bus: minted per caller for half its lifetime. The client's token stays here."""
 
 import time
 from collections import OrderedDict

@@ -1,11 +1,14 @@
-"""Seals what clients carry between rounds (MRTR): encrypted, bound to caller, request and expiry; same keys, any edge."""
+"""Seals what clients carry between rounds (MRTR): encrypted, bound to caller, request, expiry; equal on every edge."""
 
 import hashlib
 import time
 from collections.abc import Sequence
+from typing import TypedDict
 
 import orjson
 from mcp.server.request_state import AESGCMRequestStateCodec, InvalidRequestState
+
+from opsbus_edge.model import Request
 
 SEALED_CHARS_MAX = 256 * 1024
 """A longer token is not even tried."""
@@ -14,6 +17,25 @@ _CLAIMS_VERSION = 1
 
 class BadStateError(Exception):
     """A request state that this platform did not give for this request. The reason is for the log alone."""
+
+
+class Binding(TypedDict):
+    """What a sealed state is good for."""
+
+    sub: str
+    method: str
+    target: str
+    arguments: bytes
+
+
+def binding_of(request: Request) -> Binding:
+    """``sealer.seal(state, **binding_of(request))``"""
+    return {
+        "sub": request.caller.sub,
+        "method": request.method,
+        "target": request.target,
+        "arguments": request.params,
+    }
 
 
 class Sealer:

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of requests, by the conventions for MCP. Without an endpoint nothing is made and nothing costs."""
+"""OpenTelemetry spans of requests, by the conventions for MCP. Without an endpoint none is made."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager

@@ -1,10 +1,11 @@
 """Brings events into the stream AUDIT: at once and acknowledged, or from a bounded buffer that forgets nothing.
 
-What does not fit is never dropped in silence: from ``buffer_max`` on new calls are refused (``accepting``), and the room
-beyond it is for the ends of calls that were already let in.
+What does not fit is never dropped in silence: from ``buffer_max`` on new calls are refused (``accepting``), and the
+room beyond it is for the ends of calls that were already let in.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Any
 
@@ -41,6 +42,8 @@ class AuditLog:
         self._buffer_max = buffer_max
         self._timeout_s = timeout_s
         self._work = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._sending = 0
         self._failing = ""
         self._task: asyncio.Task[None] | None = None
@@ -95,10 +98,9 @@ class AuditLog:
         """Store what is left; returns how many events could not be."""
         if self._task is None:
             return self.pending
-        loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
-        while self.pending and loop.time() < until:
-            await asyncio.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         if self.pending:
@@ -112,6 +114,7 @@ class AuditLog:
             log.error("audit event lost", id=event.id, subject=event.subject)
             return
         self._buffer.append(event)
+        self._empty.clear()
         self._work.set()
 
     async def _run(self) -> None:
@@ -138,6 +141,8 @@ class AuditLog:
             else:
                 failures = 0
                 self._recovered()
+                if not self._buffer:
+                    self._empty.set()
 
     async def _send(self, batch: list[Event]) -> list[Event]:
         """Publish a batch and wait for its acknowledgements; returns what has none, in order."""

@@ -1,4 +1,4 @@
-"""The policy: roles to permission globs, out of a YAML file that is checked as a whole, with the line of every mistake."""
+"""The policy: roles to permission globs, out of a YAML file that is checked as a whole; mistakes are told by line."""
 
 import hashlib
 import re
@@ -44,6 +44,7 @@ class Policy:
         self._roles = roles
         self._name = name
         self._resolved: dict[tuple[str, ...], Grant] = {}
+        self._rules: dict[tuple[tuple[str, ...], str], str] = {}
 
     @property
     def roles(self) -> list[str]:
@@ -65,6 +66,14 @@ class Policy:
 
     def rule(self, roles: tuple[str, ...], glob: str) -> str:
         """Where a glob stands: ``policy.yaml:12 operator allow k8s:*``."""
+        found = self._rules.get((roles, glob))
+        if found is None:
+            if len(self._rules) > 10_000:
+                self._rules.clear()
+            found = self._rules[roles, glob] = self._find_rule(roles, glob)
+        return found
+
+    def _find_rule(self, roles: tuple[str, ...], glob: str) -> str:
         kind, text = ("deny", glob[1:]) if glob.startswith("!") else ("allow", glob)
         for role in self._lineage(roles):
             for value, line in getattr(self._roles[role], kind):
@@ -102,9 +111,8 @@ def load_policy(path: Path | None) -> Policy:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise SettingsError(
-            f"setting policy_file: {path} cannot be read ({error.strerror}); name a readable file"
-        ) from None
+        problem = f"{path} cannot be read ({error.strerror}); name a readable file"
+        raise SettingsError(f"setting policy_file: {problem}") from None
     if len(raw) > FILE_BYTES_MAX:
         raise SettingsError(f"setting policy_file: {path} has more than {FILE_BYTES_MAX} bytes; name a policy")
     try:

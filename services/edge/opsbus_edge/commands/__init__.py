@@ -1,0 +1,1 @@
+"""Sub-commands that the edge adds to ``opsbus``. Their top level imports typer alone: ``--help`` stays quick."""

@@ -1,0 +1,184 @@
+"""Puts an edge together from its settings, in order, and takes it apart again in reverse."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+
+from opsbus import logs, nats_client
+from opsbus.identity import Signer
+from opsbus.settings import SettingsError
+from opsbus_edge import __version__, keyfiles
+from opsbus_edge.audit import AuditLog
+from opsbus_edge.catalog import Catalog
+from opsbus_edge.catalog.announce_refusals import RefusalEvents
+from opsbus_edge.catalog.watch import CatalogWatch
+from opsbus_edge.context import Edge
+from opsbus_edge.dispatch import Dispatcher
+from opsbus_edge.gates.authenticate import Authenticator
+from opsbus_edge.gates.bearer_jwt import BearerJwt, TrustedKey
+from opsbus_edge.gates.limit import ConcurrencyLimit
+from opsbus_edge.gates.policy import Policy, load_policy
+from opsbus_edge.gates.proof import Proof
+from opsbus_edge.identity import Minter
+from opsbus_edge.metrics import Metrics
+from opsbus_edge.pipeline import Pipeline
+from opsbus_edge.redact import Redactor
+from opsbus_edge.seal import Sealer
+from opsbus_edge.settings import EdgeSettings
+from opsbus_edge.tracing import Tracing
+
+log = logs.get("edge")
+
+START_TIMEOUT_S = 20.0
+
+
+@asynccontextmanager
+async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
+    """An edge that is connected and has read the catalogue. HTTP and stdio are put on top of it.
+
+    Raises:
+        SettingsError: a setting or a file that one names is wrong.
+        ConnectError: NATS refuses this edge for good.
+        TimeoutError: NATS or the catalogue did not answer in time.
+    """
+    policy = load_policy(settings.policy_file)
+    _check_roles(policy, settings)
+    signer = _signer(settings)
+    sealer = _sealer(settings)
+    metrics = Metrics(__version__)
+    authenticator = Authenticator(
+        _proofs(settings), policy, tuple(settings.anonymous_roles) if settings.anonymous else None, metrics
+    )
+    instance = f"edge-{secrets.token_hex(4)}"
+    async with AsyncExitStack() as stack:
+        nc = await _connect(settings, instance, metrics)
+        stack.push_async_callback(_close, nc)
+        tracing = _tracing(settings, instance)
+        stack.callback(tracing.close)
+        audit = AuditLog(
+            nc, instance, metrics, buffer_max=settings.audit_buffer_max, timeout_s=settings.audit_timeout_s
+        )
+        await audit.start()
+        stack.push_async_callback(audit.close, settings.drain_timeout_s)
+        refusal_events = RefusalEvents(nc, instance)
+        await refusal_events.start()
+        stack.push_async_callback(refusal_events.stop)
+        catalog = Catalog(settings.list_page_size, on_refused=refusal_events.tell)
+        watch = CatalogWatch(nc, catalog)
+        stack.push_async_callback(watch.stop)
+        await watch.start(START_TIMEOUT_S)
+        dispatcher = Dispatcher(nc, instance, metrics, settings.calls_in_flight_max)
+        await dispatcher.start()
+        stack.push_async_callback(dispatcher.stop)
+        pipeline = Pipeline(
+            catalog=catalog,
+            policy=policy,
+            limit=ConcurrencyLimit(settings.calls_per_caller, metrics),
+            audit=audit,
+            redactor=Redactor(settings.audit_redact) if settings.audit_arguments == "redacted" else None,
+            dispatcher=dispatcher,
+            minter=Minter(signer),
+            metrics=metrics,
+            tracing=tracing,
+            call_timeout_max_s=settings.call_timeout_max_s,
+        )
+        yield Edge(
+            settings=settings,
+            instance=instance,
+            nc=nc,
+            catalog=catalog,
+            watch=watch,
+            pipeline=pipeline,
+            dispatcher=dispatcher,
+            sealer=sealer,
+            metrics=metrics,
+            audit=audit,
+            tracing=tracing,
+            authenticator=authenticator,
+        )
+
+
+async def _connect(settings: EdgeSettings, instance: str, metrics: Metrics) -> Client:
+    def on_error(error: Exception) -> None:
+        kind = nats_client.error_kind(error)
+        metrics.nats_errors.labels(kind).inc()
+        log.warning("nats", kind=kind, error=str(error)[:300] or type(error).__name__)
+
+    async def reconnected() -> None:
+        log.info("nats: connected again")
+
+    async def disconnected() -> None:
+        log.warning("nats: disconnected")
+
+    return await nats_client.connect(
+        settings,
+        "edge",
+        name=instance,
+        on_error=on_error,
+        on_reconnected=reconnected,
+        on_disconnected=disconnected,
+    )
+
+
+async def _close(nc: Client) -> None:
+    try:
+        async with asyncio.timeout(3.0):
+            await nc.flush()
+    except (nats.errors.Error, TimeoutError, OSError):
+        pass  # nothing that was acknowledged depends on it
+    finally:
+        await nc.close()
+
+
+def _check_roles(policy: Policy, settings: EdgeSettings) -> None:
+    named = {"stdio_roles": settings.stdio_roles}
+    if settings.anonymous:
+        named["anonymous_roles"] = settings.anonymous_roles
+    for setting, roles in named.items():
+        for role in roles:
+            if role not in policy.roles:
+                there = ", ".join(policy.roles)
+                raise SettingsError(f"setting {setting}: the policy has no role {role!r}; it has {there}")
+
+
+def _signer(settings: EdgeSettings) -> Signer:
+    if settings.identity_key_file is None:
+        raise SettingsError(
+            "setting identity_key_file: workers refuse calls without an identity;"
+            " set OPSBUS_EDGE_IDENTITY_KEY_FILE to the Ed25519 private key whose public part is in the bucket KEYS"
+        )
+    return keyfiles.signer(settings.identity_key_file, "identity_key_file")
+
+
+def _sealer(settings: EdgeSettings) -> Sealer:
+    if settings.seal_key_file is None:
+        log.warning("no seal_key_file: questions to users can be answered at this process alone, until it ends")
+        return Sealer([secrets.token_bytes(32)], settings.seal_ttl_s)
+    return Sealer(keyfiles.secrets_by_line(settings.seal_key_file, "seal_key_file"), settings.seal_ttl_s)
+
+
+def _proofs(settings: EdgeSettings) -> list[Proof]:
+    """The ways to prove an identity; another way is another file and a line here."""
+    keys = [
+        *(
+            TrustedKey("EdDSA", keyfiles.ed25519_public_key(path, "jwt_public_key_files"))
+            for path in settings.jwt_public_key_files
+        ),
+        *(TrustedKey("HS256", keyfiles.secret(path, "jwt_secret_files")) for path in settings.jwt_secret_files),
+    ]
+    if not keys and not settings.anonymous:
+        log.warning("neither jwt_public_key_files nor jwt_secret_files is set: every HTTP request is refused")
+    return [BearerJwt(keys, settings.jwt_issuer, settings.jwt_audience)]
+
+
+def _tracing(settings: EdgeSettings, instance: str) -> Tracing:
+    if not settings.otel_exporter_otlp_endpoint:
+        return Tracing(None)
+    from opsbus.tracing import provider  # the exporter costs start-up time that most edges need not pay
+
+    return Tracing(provider("edge", instance, __version__, settings.otel_exporter_otlp_endpoint))
