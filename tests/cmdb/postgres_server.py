@@ -6,6 +6,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -83,8 +84,12 @@ def server() -> Iterator[Postgres]:
         yield Postgres(port)
     finally:
         if process is not None:
-            process.terminate()
-            process.wait(20)
+            process.send_signal(signal.SIGINT)  # PostgreSQL's fast way: it does not wait for clients to leave
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         shutil.rmtree(root, ignore_errors=True)
 
 

@@ -1,12 +1,14 @@
 """The database behind the store: address, engine, schema step. Tables live in tables.py, statements in store.py and
 search.py."""
 
+import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex, CreateTable, MetaData
 
@@ -69,14 +71,33 @@ def open_engine(given: str, timeout_s: float = 10.0, *, read_only: bool = False)
 
 def _sqlite_pragmas(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
-    # WAL: who searches does not block who writes. FULL: what is acknowledged to the stream survives a power cut.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
-        cursor.execute(f"PRAGMA {pragma}")
+    # FULL: what was committed survives a power cut.
+    cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
 
 
-async def create_schema(engine: AsyncEngine, metadata: MetaData) -> None:
-    """Create what is missing; safe to run at every start and from several workers at once."""
+async def create_schema(engine: AsyncEngine, metadata: MetaData, timeout_s: float = 15.0) -> None:
+    """Create what is missing; safe to run at every start and from several workers at once.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError, OSError: the database cannot be used, or was locked for ``timeout_s``.
+    """
+    ends = time.monotonic() + timeout_s
+    while True:
+        try:
+            return await _create(engine, metadata)
+        except OperationalError as error:
+            # SQLite does not wait for another process that switches the journal; PostgreSQL never says this.
+            if "locked" not in str(error.orig) or time.monotonic() > ends:
+                raise
+        await asyncio.sleep(0.05)
+
+
+async def _create(engine: AsyncEngine, metadata: MetaData) -> None:
+    if engine.dialect.name == "sqlite":
+        async with engine.connect() as connection:
+            # WAL, kept in the file: readers do not block the writer.
+            await connection.execute(text("PRAGMA journal_mode=WAL"))
     async with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
