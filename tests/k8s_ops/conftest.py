@@ -1,6 +1,8 @@
 """An API server that misbehaves on demand, for what a well-behaved one never does; and kubeconfig files."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,19 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import Configuration
 
+from opsbus.testing.caller import Caller, Reply
+from opsbus.testing.plugin import RunWorker
+from opsbus_contracts import Identity
 from opsbus_k8s_ops.api import CallerClient, ClusterApi
+from opsbus_k8s_ops.app import build
+from opsbus_sandbox.clock import Clock
+from opsbus_sandbox.estate.access import PLATFORM_USER, create_access
+from opsbus_sandbox.estate.build import build_estate
+from opsbus_sandbox.estate.cluster import KUBERNETES_VERSION
+from opsbus_sandbox.estate.software import EstateSoftware
+from opsbus_sandbox.kube.identity import User
+from opsbus_sandbox.kube.server import KubeServer
+from opsbus_sandbox.kube.store import ObjectStore
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -64,3 +78,50 @@ def kubeconfig(folder: Path, contexts: dict[str, str], current: str = "", user: 
     }
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+TOKEN = "platform-token"
+
+
+@dataclass(frozen=True)
+class Estate:
+    """The estate's objects, and where its API answers."""
+
+    store: ObjectStore
+    url: str
+
+
+@pytest.fixture
+async def estate() -> AsyncIterator[Estate]:
+    """The practice estate over its real API, as it stands at the first moment of its story."""
+    store = ObjectStore(Clock(speed=20))
+    build_estate(store)
+    if not store.list("clusterroles"):
+        create_access(store)
+    platform = User(PLATFORM_USER, ("system:serviceaccounts",))
+    server = KubeServer(store, EstateSoftware(store.clock), {TOKEN: platform}, version=KUBERNETES_VERSION)
+    running = TestServer(server.app())
+    await running.start_server()
+    yield Estate(store, f"http://127.0.0.1:{running.port}")
+    await running.close()
+
+
+@pytest.fixture
+async def ask(
+    estate: Estate, run_worker: RunWorker, caller: Caller, tmp_path: Path
+) -> AsyncIterator[Callable[..., Awaitable[Reply]]]:
+    """Calls a tool of a worker that serves the estate, as somebody with a role."""
+    path = kubeconfig(tmp_path, {"lab": estate.url}, user={"token": TOKEN})
+
+    async def call(tool: str, role: str = "operator", options: dict[str, Any] | None = None, **arguments: Any) -> Reply:
+        who = identity(role)
+        return await caller.call("k8s", tool, arguments, **({"identity": who} | (options or {})))
+
+    async with run_worker(build(), kubeconfig=str(path)):
+        yield call
+
+
+def identity(role: str) -> Identity:
+    """Somebody with one role and every permission of the platform: the cluster's own rules decide."""
+    now = int(time.time())
+    return Identity(sub=f"{role}@shop.example", roles=[role], permissions=["*"], auth="test", iat=now, exp=now + 120)

@@ -12,7 +12,7 @@ from opsbus_k8s_ops.logmodels import LogLine
 from opsbus_k8s_ops.logstream import sortable
 from opsbus_k8s_ops.models import Counts, PodList, PodRow
 from opsbus_k8s_ops.paging import decode, encode, fit_page, query_digest
-from opsbus_k8s_ops.patterns import PATTERNS_MAX, cluster_lines, template_of
+from opsbus_k8s_ops.patterns import PATTERNS_MAX, cluster_lines, read_line
 from opsbus_k8s_ops.regexes import compile_regex
 from opsbus_k8s_ops.times import parse_when
 from opsbus_k8s_ops.tool_scale import target_replicas
@@ -81,9 +81,22 @@ def test_patterns_are_bounded() -> None:
     assert (len(patterns), beyond) == (PATTERNS_MAX, 30)
 
 
-def test_words_stay_in_a_template() -> None:
-    assert template_of("feedbeef cafe decade added") == "feedbeef cafe decade added"
-    assert template_of("commit 4e1243bd22c66e76c2ba9eddc1f91394e57f9f83") == "commit <hex>"
+def test_what_varies_is_replaced_and_words_stay() -> None:
+    assert read_line("feedbeef cafe decade added") == ("feedbeef cafe decade added", "info")
+    assert read_line("commit 4e1243bd22c66e76c2ba9eddc1f91394e57f9f83")[0] == "commit <id>"
+    assert (
+        read_line("order ord_8c15645aaa paid")[0] == read_line("order ord_c05a17f2b1 paid")[0] == "order ord_<id> paid"
+    )
+
+
+def test_a_structured_line_is_told_by_its_constant_fields() -> None:
+    line = (
+        '{"ts":"2026-08-01T12:00:00.1Z","level":"warn","msg":"took 12ms","order":"ord_8c15645aaa","error":"none","n":3}'
+    )
+    assert read_line(line) == ("level=warn msg=took <n>ms order=ord_<id> error=none", "warning")
+    assert read_line('{"level":"info","msg":"error budget left"}')[1] == "info"
+    assert read_line('{"broken": ')[0] == '{"broken": '
+    assert read_line("{}") == ("", "info")
 
 
 def test_times_compare_as_text() -> None:
@@ -101,7 +114,16 @@ def _rows(count: int, size: int = 10) -> list[tuple[tuple[int, str, str], PodRow
 def _page(rows: list[tuple[tuple[int, str, str], PodRow]], limit: int, cursor: str | None = None) -> PodList:
     extra = {"cluster": "lab", "counts": Counts(total=len(rows)), "groups": []}
     return fit_page(
-        PodList, rows, limit=limit, cursor=cursor, digest="d", extra=extra, warnings=[], source="s", as_of=NOW
+        PodList,
+        rows,
+        limit=limit,
+        cursor=cursor,
+        digest="d",
+        total=len(rows),
+        extra=extra,
+        warnings=[],
+        source="s",
+        as_of=NOW,
     )
 
 

@@ -64,7 +64,7 @@ def refused(code: int, body: bytes, attempt: Attempt, retry_after: str | None = 
             executed=Executed.NO,
         )
     if code == 403:
-        return ToolError(ErrorCode.FORBIDDEN, message, hint=_forbidden_hint(attempt), details=details)
+        return ToolError(ErrorCode.FORBIDDEN, message, hint=_forbidden_hint(attempt, said), details=details)
     if code == 504 and attempt.writes:
         return _outcome_unknown(message, details)
     executed = Executed.UNKNOWN if attempt.writes and code in (500, 502) else Executed.NO
@@ -128,7 +128,9 @@ def _outcome_unknown(message: str, details: dict[str, Any]) -> ToolError:
     )
 
 
-def _forbidden_hint(attempt: Attempt) -> str:
+def _forbidden_hint(attempt: Attempt, said: str) -> str:
+    if "cannot impersonate" in said:
+        return "The worker's account may not act for its callers: grant it the verb impersonate on users and groups."
     if not attempt.caller:
         return "The cluster's RBAC does not let the worker's account do this."
     return f"The cluster's RBAC decides, and it saw {attempt.caller}; a role can be bound to that user or group."

@@ -61,6 +61,7 @@ def fit_page(
     limit: int,
     cursor: str | None,
     digest: str,
+    total: int,
     extra: dict[str, Any],
     warnings: list[str],
     source: str,
@@ -80,7 +81,7 @@ def fit_page(
     page = kind.fit(
         [row for _, row in shown],
         budget_bytes=budget,
-        total=len(ordered),
+        total=total,
         cursor=lambda kept: encode(shown[max(kept - 1, 0)][0], digest),
         warnings=warnings,
         source=source,

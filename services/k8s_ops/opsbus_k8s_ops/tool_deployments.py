@@ -92,6 +92,7 @@ async def get_deployments(
         WorkloadList,
         rows,
         limit=limit,
+        total=len(chosen),
         cursor=cursor,
         digest=query_digest(c=api.name, n=namespaces, k=kinds, name=name, l=label_selector, p=problem_only),
         extra={"cluster": api.name, "counts": counts, "groups": groups},

@@ -78,6 +78,7 @@ async def get_pods(
         PodList,
         rows,
         limit=limit,
+        total=len(chosen),
         cursor=cursor,
         digest=query_digest(c=api.name, n=namespaces, l=label_selector, f=field_selector, p=problem_only),
         extra={"cluster": api.name, "counts": counts, "groups": groups},

@@ -87,7 +87,7 @@ async def restart_deployment(
     await api.patch(path_of("deployments", namespace, name), change, doing, dry_run=True)
     found: dict[str, Any] = {"cluster": api.name, "namespace": namespace, "name": name, "undo_note": UNDO_NOTE}
     if dry_run:
-        return RestartOutcome(outcome="planned", plan=plan, warnings=plan.warnings, as_of=now(), **found)
+        return RestartOutcome(outcome="planned", plan=plan, as_of=now(), **found)
     await ctx.confirm(plan, version=version_of(obj), confirm=confirm)
     strict = expected_version is not None
     written = await patch_unless_changed(api, obj, (name,), change, doing, strict=strict)

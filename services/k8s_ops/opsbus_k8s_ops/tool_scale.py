@@ -107,7 +107,7 @@ async def scale_deployment(
     # The server's own dry run first: quota, admission and the caller's rights are known before anybody is asked.
     await api.patch(path_of("deployments", namespace, name, "scale"), change, doing, dry_run=True)
     if dry_run:
-        return ScaleOutcome(outcome="planned", plan=plan, undo=None, warnings=plan.warnings, as_of=now(), **found)
+        return ScaleOutcome(outcome="planned", plan=plan, as_of=now(), **found)
     await ctx.confirm(plan, version=version_of(obj), confirm=confirm)
     strict = expected_version is not None
     scale = await patch_unless_changed(api, obj, (name, "scale"), change, doing, strict=strict)

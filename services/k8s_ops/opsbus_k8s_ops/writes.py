@@ -51,7 +51,7 @@ class WriteOutcome(BaseModel):
         if self.replicas and self.state:
             lines.append(f"Now {self.replicas.ready} of {self.replicas.desired} replicas are ready ({self.state}).")
         if self.outcome == "planned" and self.plan:
-            lines.append(self.plan.to_text())
+            return "\n".join([*lines, self.plan.to_text()])
         if self.undo:
             lines.append(f"Undo: {self.undo.tool} {self.undo.arguments}")
         return "\n".join([*lines, *(f"Warning: {warning}" for warning in self.warnings)])
