@@ -143,7 +143,9 @@ class Backend:
         if 200 <= status < 300:
             if raw and not is_json:
                 kind = answer.headers.get("Content-Type", "no content type")
-                raise self._unavailable(f"answered {kind} where JSON is expected: is {self.setting} its address?")
+                raise self._unavailable(
+                    f"answered {kind} where JSON is expected; {self.setting} may name another system"
+                )
             return document
         said = _words(document) or raw[:200].decode(errors="replace").strip() or "no words"
         if 300 <= status < 400:

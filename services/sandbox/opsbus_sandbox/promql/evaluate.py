@@ -238,7 +238,7 @@ def query(database: Database, text: str, when: float) -> Value:
     Raises:
         PromqlError: with Prometheus' error type in ``kind``.
     """
-    return Evaluation(database, when, when).at(parse(text), when)
+    return Evaluation(database, when, when).at(parse(text), float(when))
 
 
 def query_range(
