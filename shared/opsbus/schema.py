@@ -110,7 +110,8 @@ class Returns:
             schema = {"type": "object", "properties": {"result": schema}, "required": ["result"]}
             if definitions:
                 schema["$defs"] = definitions
-        self.schema = schema
+        # MCP wants it said at the root, also of a reference or a choice.
+        self.schema = {"type": "object", **schema}
 
     def dump(self, value: Any) -> bytes:
         """The value's JSON, checked against the type.
@@ -214,8 +215,12 @@ def _without_tool_result(annotation: Any) -> Any:
     return annotation
 
 
-def _is_object(schema: dict[str, Any]) -> bool:
-    if "$ref" in schema and "$defs" in schema:
-        target = schema["$defs"].get(schema["$ref"].removeprefix("#/$defs/"), {})
-        return bool(target.get("type") == "object")
+def _is_object(schema: dict[str, Any], definitions: dict[str, Any] | None = None) -> bool:
+    """Whether all that fits the schema is an object: one itself, a reference to one, or a choice between such."""
+    known = schema.get("$defs", {}) if definitions is None else definitions
+    if "$ref" in schema:
+        return _is_object(known.get(schema["$ref"].removeprefix("#/$defs/"), {}), known)
+    choices = schema.get("anyOf") or schema.get("oneOf")
+    if choices:
+        return all(_is_object(choice, known) for choice in choices)
     return schema.get("type") == "object"

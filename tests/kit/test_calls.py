@@ -8,6 +8,7 @@ import pytest
 
 from opsbus import Context, ErrorCode, Worker
 from opsbus.testing.caller import Caller
+from opsbus.testing.waiting import until
 from opsbus_contracts import Header, Status
 
 worker = Worker("test", version="1.0.0")
@@ -196,8 +197,7 @@ async def test_cancel_a_waiting_call(run_worker, caller):
         await events["started"].wait()
         call_id = secrets.token_hex(16)
         second = asyncio.create_task(caller.call("test", "write", call_id=call_id))
-        while not running.gate.waiting:
-            await asyncio.sleep(0.01)
+        await until(lambda: running.gate.waiting)
         await caller.cancel("test", call_id)
         reply = await second
         assert reply.error.code is ErrorCode.CANCELLED
@@ -217,8 +217,7 @@ async def test_bad_cancel_messages_do_no_harm(run_worker, caller):
 async def test_busy_at_once_beyond_the_queue(run_worker, caller):
     async with run_worker(worker, concurrency=2, queue=3) as running:
         calls = [asyncio.create_task(caller.call("test", "write")) for _ in range(5)]
-        while running.gate.in_flight + running.gate.waiting < 5:
-            await asyncio.sleep(0.01)
+        await until(lambda: running.gate.in_flight + running.gate.waiting == 5)
         over = await asyncio.gather(*(caller.call("test", "write") for _ in range(50)))
         assert {reply.error.code for reply in over} == {ErrorCode.BUSY}
         assert {reply.executed for reply in over} == {"no"}
@@ -235,8 +234,7 @@ async def test_work_that_will_not_end_is_answered_and_keeps_its_place(run_worker
         assert events["cancelled"].is_set()
         assert (await caller.call("test", "read")).error.code is ErrorCode.BUSY
         events["open"].set()
-        while running.gate.in_flight:
-            await asyncio.sleep(0.01)
+        await until(lambda: running.gate.in_flight == 0)
         assert (await caller.call("test", "read")).status is Status.OK
 
 
