@@ -1,6 +1,7 @@
 """A tiny service for tests of the runner: writes the ready file, answers /ready, and fails in the ways it is told.
 
-python fake_service.py READY_FILE [die_at_start CODE] [die_after SECONDS CODE] [deaf] [silent] [heir PID_FILE]
+python fake_service.py READY_FILE [die_at_start CODE] [die_after SECONDS CODE] [die_once FLAG] [deaf] [silent]
+    [heir PID_FILE]
 """
 
 import json
@@ -12,11 +13,14 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+asked = threading.Event()
+
 
 class Ready(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200 if self.path == "/ready" else 404)
         self.end_headers()
+        asked.set()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -58,6 +62,7 @@ def main() -> None:
         os.replace(ready_file + ".part", ready_file)
     if "die_after" in words:
         at = words.index("die_after")
+        asked.wait()
         time.sleep(float(words[at + 1]))
         print("out of luck", flush=True)
         sys.exit(int(words[at + 2]))
@@ -65,4 +70,5 @@ def main() -> None:
     print("drained", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -25,7 +25,7 @@ def worker(
     from opsbus.commands.output import fail
     from opsbus.commands.paths import command_line, shown
     from opsbus.scaffold.names import BadNameError, names_of
-    from opsbus.scaffold.write import write_worker
+    from opsbus.scaffold.write import FolderExistsError, write_worker
 
     try:
         names = names_of(name)
@@ -34,7 +34,7 @@ def worker(
     target = folder if folder is not None else Path(name)
     try:
         written = write_worker(names, target)
-    except FileExistsError as error:
+    except FolderExistsError as error:
         fail(str(error), "choose another name, or another folder with --dir")
     except OSError as error:
         fail(f"{target} cannot be written: {error.strerror or error}")

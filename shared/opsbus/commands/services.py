@@ -6,6 +6,7 @@ import typer
 
 
 def services(
+    only: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="These alone.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """List the installed services, broken ones included."""
@@ -14,7 +15,7 @@ def services(
     from opsbus.commands.discover import all_services
     from opsbus.commands.output import warn
 
-    found, broken = all_services()
+    found, broken = all_services(only)
     if as_json:
         typer.echo(
             json.dumps(

@@ -46,7 +46,7 @@ def names_of(name: str) -> Names:
     Raises:
         BadNameError: the token rules, a reserved word or an installed service forbid it.
     """
-    if not re.match(SERVICE_PATTERN, name):
+    if not re.fullmatch(SERVICE_PATTERN, name) or not name.isprintable():
         suggestion = _suggest(name)
         hint = "a name has 1 to 31 lower-case letters, digits, - and _, and begins with a letter"
         raise BadNameError(f"'{name}' is no name for a worker", hint + (f": {suggestion}" if suggestion else ""))

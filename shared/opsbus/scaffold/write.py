@@ -8,6 +8,11 @@ from pathlib import Path
 
 from opsbus.scaffold.names import Names
 
+
+class FolderExistsError(Exception):
+    """There is something at the place of the new folder."""
+
+
 _SUFFIX = ".tmpl"
 _WORD = re.compile(r"@([a-z]+)@")
 
@@ -16,11 +21,11 @@ def write_worker(names: Names, folder: Path) -> list[Path]:
     """Write the folder, all of it or nothing; the files, relative to it.
 
     Raises:
-        FileExistsError: the folder is there already.
+        FolderExistsError: it is there already, and is left alone.
         OSError: it cannot be written.
     """
     if folder.exists() or folder.is_symlink():
-        raise FileExistsError(f"{folder} is there already")
+        raise FolderExistsError(f"{folder} is there already")
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,20 +47,23 @@ class Listing:
     """A line for each entry point that cannot be loaded."""
 
 
-async def installed(kept: Path) -> Listing:
+async def installed(kept: Path, only: Sequence[str] = ()) -> Listing:
     """The installed services in starting order.
 
     Args:
         kept: File where the answer is kept.
+        only: These names alone; asked anew each time.
 
     Raises:
         ServicesUnknownError: the process that lists them failed.
     """
+    if only:
+        return _listing(await _ask(only))
     state = await asyncio.to_thread(_fingerprint)
     known = read_json(kept)
     if known is not None and known.get("fingerprint") == state:
         return _listing(known)
-    answer = await _ask()
+    answer = await _ask(())
     if not answer["broken"]:  # a broken one may be repaired by what is no file of its package
         write_json(kept, {"fingerprint": state, **answer})
     return _listing(answer)
@@ -74,13 +77,14 @@ def _listing(answer: dict[str, Any]) -> Listing:
     return Listing(found, list(answer["broken"]))
 
 
-async def _ask() -> dict[str, Any]:
+async def _ask(only: Sequence[str]) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "opsbus",
         "services",
         "--json",
+        *only,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -13,7 +13,7 @@ from opsbus.settings import Settings, SettingsError
 from opsbus.up.keyring import Keyring
 from opsbus.up.surroundings import without_password
 
-CONNECT_TIMEOUT_S = 15.0
+CONNECT_TIMEOUT_S = 6.0
 _IDENTITY = "provisioner"
 _OWN_SERVER = "a NATS server of your own must know the users of nats/nats-server.conf in the data folder"
 

@@ -23,10 +23,11 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 def die_with_parent(parent: int) -> Callable[[], None]:
     """A function for the moment between fork and exec: the kernel kills the process when ``parent`` dies.
 
-    Linux only; elsewhere it does nothing, and a runner that is killed leaves its processes to the user.
+    Linux only; elsewhere a runner that is killed leaves its processes to the user.
     """
 
     def arm() -> None:
+        os.umask(0o077)  # what it writes is for its owner alone
         if _LIBC is not None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:  # it died before the line above

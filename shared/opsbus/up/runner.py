@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from opsbus.commands.discover import COMMANDS, names
+from opsbus.commands.discover import COMMANDS, SERVICES, names
 from opsbus.commands.paths import shown
 from opsbus.nats_server import NatsServerError
 from opsbus.up import labtokens, logfile, ports
@@ -117,7 +117,7 @@ class _Platform:
             failed = await self._supervisor.start()
         if EDGE in failed:
             raise StartError("the edge did not start", f"its log: {shown(self._folder.log(EDGE))}")
-        summary = self._summary(plan, failed)
+        summary = self._summary(plan, listing, failed)
         self._write_run_file(plan, summary)
         show(self._screen.console, summary, time.monotonic() - started)
         return await self._wait(failed)
@@ -127,19 +127,17 @@ class _Platform:
     async def _listing(self) -> list[Installed]:
         row = self._step("services")
         try:
-            listing = await installed(self._folder.state / "services.json")
+            listing = await installed(self._folder.state / "services.json", self._options.only)
         except ServicesUnknownError as error:
             self._done(row, str(error), State.FAILED)
             raise StartError(str(error), "'make clean' and 'make up' again install it anew") from None
-        chosen = [found for found in listing.services if not self._options.only or found.name in self._options.only]
-        unknown = sorted(set(self._options.only) - {found.name for found in listing.services})
-        if unknown:
-            known = ", ".join(found.name for found in listing.services)
-            raise StartError(f"no service '{unknown[0]}' is installed", f"installed: {known}")
-        self._done(row, f"{len(chosen)} installed")
+        self._done(row, f"{len(listing.services)} installed")
         for line in listing.broken:
             self._screen.say(line, style="yellow")
-        return chosen
+        unknown = sorted(set(self._options.only) - set(names(SERVICES)))
+        if unknown:
+            raise StartError(f"no service '{unknown[0]}' is installed", f"installed: {', '.join(names(SERVICES))}")
+        return listing.services
 
     async def _start_bus(self, services: list[Installed]) -> Plan:
         """Keys, the NATS server, and what is declared on it."""
@@ -211,10 +209,10 @@ class _Platform:
 
     # -- while it runs -----------------------------------------------------------------------------------------------
 
-    def _summary(self, plan: Plan, failed: list[str]) -> Summary:
+    def _summary(self, plan: Plan, listing: list[Installed], failed: list[str]) -> Summary:
         tokens = [labtokens.mint(plan.keyring.lab, role) for role in labtokens.ROLES]
-        url = str(self._supervisor.facts(EDGE).get("http_url") or f"http://{ports.HOST}:{plan.edge_port}")
-        summary = Summary(url.rstrip("/"), tokens, self._folder, failed, frozenset(names(COMMANDS)))
+        url = f"http://{ports.HOST}:{plan.edge_port}" if any(found.kind == EDGE for found in listing) else ""
+        summary = Summary(url, tokens, self._folder, failed, frozenset(names(COMMANDS)))
         keep(summary)
         return summary
 
@@ -224,7 +222,7 @@ class _Platform:
             {
                 "pid": os.getpid(),
                 "edge_url": summary.edge_url,
-                "mcp_url": f"{summary.edge_url}/mcp",
+                "mcp_url": f"{summary.edge_url}/mcp" if summary.edge_url else "",
                 "nats_url": plan.nats_url,
                 "seeds": {name: str(path) for name, path in plan.keyring.seeds.items()},
                 "tokens": {token.role: token.token for token in summary.tokens},

@@ -24,6 +24,10 @@ _MARKS = {
     State.STOPPED: ("✓", "dim"),
 }
 _NAME_WIDTH = 12
+_TOLD_PLAIN = (State.READY, State.FAILED, State.STOPPED)
+"""Without a terminal, a process is told of when something has come of it."""
+_TOLD_LATER = (State.READY,)
+"""Between start and stop ``trouble`` has told the rest."""
 
 
 class Screen:
@@ -64,7 +68,7 @@ class Screen:
     def changed(self, row: Row) -> None:
         """A process has another state."""
         self._rows[row.name] = row
-        if self._live is None and (not self._quiet or row.state is State.READY):
+        if self._live is None and row.state in (_TOLD_LATER if self._quiet else _TOLD_PLAIN):
             self.console.print(self._line(row), soft_wrap=True)
 
     def _render(self) -> Padding:

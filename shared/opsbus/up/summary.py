@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,48 +91,75 @@ def curl_line(summary: Summary) -> str:
     )
 
 
-def call_line() -> str:
+def call_line(summary: Summary) -> str:
     """The same call by our own command."""
     return f"{command_line()} call {EXAMPLE_TOOL} {shlex.quote(json.dumps(EXAMPLE_ARGUMENTS))}"
 
 
 def show(console: Console, summary: Summary, seconds: float) -> None:
     """Print it. Long lines are left to the terminal to wrap, so that they can be copied whole."""
+    for line in _lines(summary, seconds):
+        console.print(line, soft_wrap=True)
 
-    def line(*parts: str | tuple[str, str]) -> None:
-        console.print(Text.assemble("  ", *parts), soft_wrap=True)
 
-    console.print()
+def _lines(summary: Summary, seconds: float) -> Iterator[Text]:
+    yield Text()
     if summary.missing:
-        line((f"Running after {seconds:.1f} s", "bold yellow"), f", without {', '.join(summary.missing)}: see above.")
+        without = f", without {', '.join(summary.missing)}: see above."
+        yield _line((f"Running after {seconds:.1f} s", "bold yellow"), without)
     else:
-        line((f"Ready in {seconds:.1f} s.", "bold green"))
-    console.print()
-    line(("MCP   ", "dim"), (f"{summary.edge_url}/mcp", "bold"))
-    line(("REST  ", "dim"), f"{summary.edge_url}/docs")
-    console.print()
-    line(("Ask it something, from another terminal:", "bold"))
-    console.print()
+        yield _line((f"Ready in {seconds:.1f} s", "bold green"))
+    if summary.edge_url:
+        yield from _edge_lines(summary)
+        yield from _token_lines(summary)
+        yield from _client_lines(summary)
+    yield Text()
+    yield _line(
+        ("Logs  ", "dim"), f"{shown(summary.folder.logs)}/", ("     Check  ", "dim"), f"{command_line()} doctor"
+    )
+    yield Text()
+    yield _line(("Ctrl-C stops", "bold"))
+
+
+def _edge_lines(summary: Summary) -> Iterator[Text]:
+    yield Text()
+    yield _line(("MCP   ", "dim"), (f"{summary.edge_url}/mcp", "bold"))
+    yield _line(("REST  ", "dim"), f"{summary.edge_url}/docs")
+    yield Text()
+    yield _line(("Ask it something", "bold"), ("  in another terminal", "dim"))
     if "call" in summary.commands:
-        line("  ", call_line())
-        console.print()
-    line("  ", curl_line(summary))
-    console.print()
-    line(("Tokens ", "bold"), (f"({LIFETIME_S / 3600:.0f} hours; also in {shown(summary.folder.tokens)}/)", "dim"))
+        yield Text()
+        yield _line("  ", call_line(summary))
+    yield Text()
+    yield _line("  ", curl_line(summary))
+
+
+def _token_lines(summary: Summary) -> Iterator[Text]:
+    yield Text()
+    where = f"  good for {LIFETIME_S / 3600:.0f} hours, also in {shown(summary.folder.tokens)}/"
+    yield _line(("Tokens", "bold"), (where, "dim"))
+    yield Text()
     for token in summary.tokens:
-        console.print()
-        line("  ", (f"{token.role:<9}", "cyan"), (token.token, "dim"))
-    console.print()
-    line(("Connect an assistant", "bold"), (f"  as in {shown(http_client_file(summary.folder))}:", "dim"))
-    console.print()
-    for text in json.dumps(http_client(summary), indent=2).splitlines():
-        line("  ", (text, "dim"))
+        yield _line("  ", (f"{token.role:<9}", "cyan"), (token.token, "dim"))
+
+
+def _client_lines(summary: Summary) -> Iterator[Text]:
+    yield Text()
+    yield _line(("Connect an assistant", "bold"), (f"  {shown(http_client_file(summary.folder))}", "dim"))
+    yield from _json_lines(http_client(summary))
     if "stdio" in summary.commands:
-        console.print()
-        line(("  or over stdio, as in ", "dim"), (f"{shown(stdio_client_file(summary.folder))}:", "dim"))
-        console.print()
-        for text in json.dumps(stdio_client(summary), indent=2).splitlines():
-            line("  ", (text, "dim"))
-    console.print()
-    line(("Logs  ", "dim"), f"{shown(summary.folder.logs)}/", ("    Check  ", "dim"), f"{command_line()} doctor")
-    line(("Ctrl-C stops.", "bold"))
+        yield Text()
+        yield _line(
+            ("or one that starts its servers", "bold"), (f"  {shown(stdio_client_file(summary.folder))}", "dim")
+        )
+        yield from _json_lines(stdio_client(summary))
+
+
+def _json_lines(value: object) -> Iterator[Text]:
+    yield Text()
+    for text in json.dumps(value, indent=2).splitlines():
+        yield _line("  ", (text, "dim"))
+
+
+def _line(*parts: str | tuple[str, str]) -> Text:
+    return Text.assemble("  ", *parts)

@@ -26,6 +26,8 @@ class Policy:
     back_off_s: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
     window_s: float = 120.0
     """More deaths than ``back_off_s`` has entries within this long: given up."""
+    first_starts_max: int = 3
+    """A process that was never ready is given up after this many deaths."""
     ready_timeout_s: float = 120.0
     probe_every_s: float = 0.05
 
@@ -54,6 +56,7 @@ class _Member:
         self.settled = asyncio.Event()
         """Set as soon as it is ready for the first time or has failed."""
         self.deaths: deque[float] = deque()
+        self.last_words: list[str] = []
 
 
 class Supervisor:
@@ -216,15 +219,28 @@ class Supervisor:
         member.deaths.append(now)
         while member.deaths and member.deaths[0] < now - self._policy.window_s:
             member.deaths.popleft()
-        hopeless = code == SETTINGS_EXIT_CODE and not was_ready
-        if hopeless or len(member.deaths) > len(self._policy.back_off_s):
+        if self._hopeless(member, code, was_ready=was_ready):
             self._screen.trouble(member.spec.name, f"{what}; given up", log_lines, hint)
             self._give_up(member, what)
             return None
         delay_s = self._policy.back_off_s[len(member.deaths) - 1]
-        self._screen.trouble(member.spec.name, f"{what}; starts again in {delay_s:g} s", log_lines, hint)
+        again = _same(log_lines, member.last_words)
+        member.last_words = log_lines
+        self._screen.trouble(
+            member.spec.name,
+            f"{what}{' again' if again else ''}; starts again in {delay_s:g} s",
+            [] if again else log_lines,
+            "" if again else hint,
+        )
         self._change(member, State.DIED, f"{what}, starts again in {delay_s:g} s")
         return delay_s
+
+    def _hopeless(self, member: _Member, code: int, *, was_ready: bool) -> bool:
+        if code == SETTINGS_EXIT_CODE and not was_ready:
+            return True
+        if not member.settled.is_set() and len(member.deaths) >= self._policy.first_starts_max:
+            return True
+        return len(member.deaths) > len(self._policy.back_off_s)
 
     async def _stop(self, member: _Member) -> bool:
         process = member.process
@@ -238,3 +254,12 @@ class Supervisor:
         with contextlib.suppress(OSError):
             member.spec.before_start()  # the ready file must not outlive it
         return clean
+
+
+def _same(log_lines: Sequence[str], before: Sequence[str]) -> bool:
+    """Whether a process died with the same last word as the last time; the time it wrote is no difference."""
+
+    def word(lines: Sequence[str]) -> str:
+        return "".join(character for character in lines[-1] if not character.isdigit()) if lines else ""
+
+    return bool(log_lines) and word(log_lines) == word(before)
