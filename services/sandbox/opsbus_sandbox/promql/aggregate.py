@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import heapq
 import math
-import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from opsbus_sandbox.promql.errors import UnsupportedError
-from opsbus_sandbox.promql.ranges import quantile
+from opsbus_sandbox.promql.errors import PromqlError, UnsupportedError
+from opsbus_sandbox.promql.ranges import greatest, least, mean, quantile, total, variance
 from opsbus_sandbox.promql.values import Sample, Vector, signature
 
 _SIMPLE: dict[str, Callable[[Sequence[float]], float]] = {
-    "sum": math.fsum,
-    "avg": lambda v: math.fsum(v) / len(v),
-    "min": lambda v: min((x for x in v if not math.isnan(x)), default=math.nan),
-    "max": lambda v: max((x for x in v if not math.isnan(x)), default=math.nan),
+    "sum": total,
+    "avg": mean,
+    "min": least,
+    "max": greatest,
     "count": lambda v: float(len(v)),
     "group": lambda v: 1.0,
-    "stddev": statistics.pstdev,
-    "stdvar": statistics.pvariance,
+    "stddev": lambda v: math.sqrt(variance(v)),
+    "stdvar": variance,
 }
 AGGREGATIONS = (*_SIMPLE, "quantile", "topk", "bottomk", "count_values")
 
@@ -42,14 +41,14 @@ def aggregate(
 def _reduce(op: str, labels: dict[str, str], members: Vector, parameter: float | str | None) -> Vector:
     values = [sample.value for sample in members]
     if op in _SIMPLE:
-        try:
-            return [Sample(labels, _SIMPLE[op](values))]
-        except (OverflowError, ValueError):  # infinities of both signs
-            return [Sample(labels, math.nan)]
+        return [Sample(labels, _SIMPLE[op](values))]
     if op == "quantile":
         return [Sample(labels, quantile(float(parameter or 0.0), values))]
     if op in ("topk", "bottomk"):
-        count = max(0, int(float(parameter or 0)))
+        wanted = float(parameter or 0)
+        if math.isnan(wanted) or abs(wanted) >= 2**63:
+            raise PromqlError(f"Scalar value {format_value(wanted)} overflows int64")
+        count = max(0, int(wanted))
         numbers = [s for s in members if not math.isnan(s.value)]
         pick = heapq.nlargest if op == "topk" else heapq.nsmallest
         return pick(count, numbers, key=lambda s: s.value)

@@ -21,10 +21,13 @@ def _divide(a: float, b: float) -> float:
 
 def _power(a: float, b: float) -> float:
     try:
-        result = a**b
-    except (OverflowError, ZeroDivisionError):
-        return math.inf
-    return result if isinstance(result, float) else math.nan
+        return math.pow(a, b)
+    except OverflowError:
+        return -math.inf if a < 0 and math.fmod(b, 2) else math.inf
+    except ValueError:  # zero to a negative power, or the root of a negative number
+        if a:
+            return math.nan
+        return math.copysign(math.inf, a) if abs(math.fmod(b, 2)) == 1 else math.inf
 
 
 ARITHMETIC: dict[str, Callable[[float, float], float]] = {
@@ -34,6 +37,7 @@ ARITHMETIC: dict[str, Callable[[float, float], float]] = {
     "/": _divide,
     "%": lambda a, b: math.fmod(a, b) if b and math.isfinite(a) else math.nan,
     "^": _power,
+    "atan2": math.atan2,
 }
 COMPARISON: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from typing import Any, TypeVar, cast
 
 import promql_parser as ast
@@ -160,7 +161,9 @@ class Evaluation:
         inner = node.vector_selector if isinstance(node, ast.MatrixSelector) else node
         labels: Labels = {}
         if isinstance(inner, ast.VectorSelector):
-            labels = {m.name: m.value for m in selector_matchers(inner) if m.op == "=" and m.name != "__name__"}
+            matchers = [m for m in selector_matchers(inner) if m.name != "__name__"]
+            times_named = Counter(m.name for m in matchers)
+            labels = {m.name: m.value for m in matchers if m.op == "=" and times_named[m.name] == 1}
         return [Sample(labels, 1.0)]
 
     def _timestamps(self, node: Any, when: float) -> Vector:
@@ -228,6 +231,9 @@ def _matching(modifier: Any) -> Matching:
             on = list(modifier.matching.labels)
         else:
             ignoring = tuple(modifier.matching.labels)
+    fill = modifier.fill_values
+    if fill is not None and (fill.lhs is not None or fill.rhs is not None):
+        raise UnsupportedError("the modifier fill()", "on, ignoring, group_left, group_right, bool")
     group = {"ManyToOne": "left", "OneToMany": "right"}.get(str(modifier.card).rsplit(".", 1)[-1], "")
     return Matching(on, ignoring, group, tuple(modifier.group_labels or ()), bool(modifier.return_bool))
 

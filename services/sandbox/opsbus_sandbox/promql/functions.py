@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import math
 import re
 from collections import defaultdict
@@ -9,14 +10,25 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from opsbus_sandbox.promql.errors import BadQueryError, PromqlError
+from opsbus_sandbox.promql.errors import PromqlError
 from opsbus_sandbox.promql.values import Sample, Vector, without_name
+
+_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_GO_REFERENCE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
+
 
 _MATH: dict[str, Callable[[float], float]] = {
     "abs": abs,
     "ceil": lambda v: float(math.ceil(v)) if math.isfinite(v) else v,
     "floor": lambda v: float(math.floor(v)) if math.isfinite(v) else v,
-    "exp": math.exp,
+    "exp": _exp,
     "ln": lambda v: math.log(v) if v > 0 else (-math.inf if v == 0 else math.nan),
     "log2": lambda v: math.log2(v) if v > 0 else (-math.inf if v == 0 else math.nan),
     "log10": lambda v: math.log10(v) if v > 0 else (-math.inf if v == 0 else math.nan),
@@ -28,6 +40,8 @@ _CALENDAR: dict[str, Callable[[datetime], int]] = {
     "hour": lambda d: d.hour,
     "day_of_week": lambda d: d.isoweekday() % 7,
     "day_of_month": lambda d: d.day,
+    "day_of_year": lambda d: d.timetuple().tm_yday,
+    "days_in_month": lambda d: calendar.monthrange(d.year, d.month)[1],
     "month": lambda d: d.month,
     "year": lambda d: d.year,
 }
@@ -42,7 +56,7 @@ def _round(value: float, to: float) -> float:
 
 
 def _clamp(value: float, low: float, high: float) -> float:
-    return math.nan if math.isnan(low) or math.isnan(high) else max(low, min(high, value))
+    return math.nan if any(map(math.isnan, (value, low, high))) else max(low, min(high, value))
 
 
 def histogram_quantile(q: float, vector: Vector) -> Vector:
@@ -83,16 +97,16 @@ def _bucket_quantile(q: float, buckets: list[tuple[float, float]]) -> float:
 def label_replace(vector: Vector, target: str, replacement: str, source: str, pattern: str) -> Vector:
     """Prometheus' ``label_replace``; ``$1`` and ``${name}`` in the replacement."""
     try:
-        regex = re.compile(f"(?:{pattern})")
-    except re.error as error:
-        raise BadQueryError(f"invalid regular expression in label_replace(): {pattern} ({error})") from None
-    template = re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda m: f"\\g<{m[1] or m[2]}>", replacement.replace("\\", "\\\\"))
+        regex = re.compile(f"(?:{pattern})", re.DOTALL)
+    except re.error:
+        raise PromqlError(f"invalid regular expression in label_replace(): {pattern}") from None
+    _check_label_name(target, "label_replace")
     out: Vector = []
     for sample in vector:
         match = regex.fullmatch(sample.labels.get(source, ""))
         labels = dict(sample.labels)
         if match:
-            labels[target] = match.expand(template)
+            labels[target] = _expand(replacement, match)
             if not labels[target]:
                 del labels[target]
         out.append(Sample(labels, sample.value))
@@ -101,12 +115,36 @@ def label_replace(vector: Vector, target: str, replacement: str, source: str, pa
     return out
 
 
+def _expand(template: str, match: re.Match[str]) -> str:
+    """Go's Regexp.Expand: ``$name`` takes as many word characters as it can; what names no group is empty."""
+
+    def value(reference: re.Match[str]) -> str:
+        if reference[1]:
+            return "$"
+        name = reference[2] or reference[3]
+        try:
+            return match[int(name) if name.isdecimal() else name] or ""
+        except IndexError:
+            return ""
+
+    return _GO_REFERENCE.sub(value, template)
+
+
+def _check_label_name(name: str, function: str) -> None:
+    if not _LABEL_NAME.fullmatch(name):
+        raise PromqlError(f"invalid destination label name in {function}(): {name}")
+
+
 def label_join(vector: Vector, target: str, separator: str, *sources: str) -> Vector:
     """Prometheus' ``label_join``."""
-    return [
-        Sample({**s.labels, target: separator.join(s.labels.get(name, "") for name in sources)}, s.value)
-        for s in vector
-    ]
+    _check_label_name(target, "label_join")
+    out: Vector = []
+    for sample in vector:
+        labels = {**sample.labels, target: separator.join(sample.labels.get(name, "") for name in sources)}
+        if not labels[target]:
+            del labels[target]
+        out.append(Sample(labels, sample.value))
+    return out
 
 
 def _sort(vector: Vector, *, reverse: bool) -> Vector:
@@ -116,7 +154,14 @@ def _sort(vector: Vector, *, reverse: bool) -> Vector:
 
 def _calendar(name: str, args: list[Any], at: float) -> Vector:
     vector = args[0] if args else [Sample({}, at)]
-    return _map(vector, lambda v: float(_CALENDAR[name](datetime.fromtimestamp(v, UTC))))
+    return _map(vector, lambda v: _calendar_part(name, v))
+
+
+def _calendar_part(name: str, when: float) -> float:
+    try:
+        return float(_CALENDAR[name](datetime.fromtimestamp(math.floor(when), UTC)))
+    except (OverflowError, ValueError, OSError):  # no date of any calendar: not a number, before year 1, after 9999
+        return math.nan
 
 
 VECTOR_FUNCTIONS: dict[str, Callable[..., Any]] = {

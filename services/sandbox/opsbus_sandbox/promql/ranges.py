@@ -4,10 +4,41 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
 from collections.abc import Callable, Sequence
 
 from opsbus_sandbox.promql.values import Matrix, Window
+
+
+def total(values: Sequence[float]) -> float:
+    """A sum that overflows to infinity, and is NaN for infinities of both signs, as IEEE 754 has it."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        return sum(values)
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean, also where the sum overflows."""
+    summed = total(values)
+    if math.isinf(summed) and all(map(math.isfinite, values)):
+        return math.fsum(value / len(values) for value in values)
+    return summed / len(values)
+
+
+def variance(values: Sequence[float]) -> float:
+    """The population's variance; NaN with infinities."""
+    middle = mean(values)
+    return total([(value - middle) * (value - middle) for value in values]) / len(values)
+
+
+def least(values: Sequence[float]) -> float:
+    """The minimum of the numbers; NaN when there is none."""
+    return min((value for value in values if not math.isnan(value)), default=math.nan)
+
+
+def greatest(values: Sequence[float]) -> float:
+    """The maximum of the numbers; NaN when there is none."""
+    return max((value for value in values if not math.isnan(value)), default=math.nan)
 
 
 def extrapolated(window: Window, start: float, end: float, *, counter: bool, per_second: bool) -> float | None:
@@ -46,11 +77,11 @@ def regression(window: Window, at: float) -> tuple[float, float] | None:
     if len(window.values) < 2:
         return None
     xs = [time - at for time in window.times]
-    mean_x, mean_y = math.fsum(xs) / len(xs), math.fsum(window.values) / len(xs)
+    mean_x, mean_y = mean(xs), mean(window.values)
     spread = math.fsum((x - mean_x) ** 2 for x in xs)
     if not spread:
         return None
-    slope = math.fsum((x - mean_x) * (y - mean_y) for x, y in zip(xs, window.values, strict=True)) / spread
+    slope = total([(x - mean_x) * (y - mean_y) for x, y in zip(xs, window.values, strict=True)]) / spread
     return slope, mean_y - slope * mean_x
 
 
@@ -71,15 +102,15 @@ def quantile(q: float, values: Sequence[float]) -> float:
 
 
 OVER_TIME: dict[str, Callable[[Sequence[float]], float]] = {
-    "avg_over_time": lambda v: math.fsum(v) / len(v),
-    "min_over_time": min,
-    "max_over_time": max,
-    "sum_over_time": math.fsum,
+    "avg_over_time": mean,
+    "min_over_time": least,
+    "max_over_time": greatest,
+    "sum_over_time": total,
     "count_over_time": lambda v: float(len(v)),
     "last_over_time": lambda v: v[-1],
     "present_over_time": lambda v: 1.0,
-    "stddev_over_time": statistics.pstdev,
-    "stdvar_over_time": statistics.pvariance,
+    "stddev_over_time": lambda v: math.sqrt(variance(v)),
+    "stdvar_over_time": variance,
     "changes": lambda v: float(sum(a != b for a, b in itertools.pairwise(v))),
     "resets": lambda v: float(sum(b < a for a, b in itertools.pairwise(v))),
 }
