@@ -9,7 +9,8 @@ from typing import Any
 from opsbus_sandbox.clock import timestamp
 from opsbus_sandbox.estate.apps import App
 from opsbus_sandbox.estate.workloads import PLURAL, create_companions, put, workload
-from opsbus_sandbox.kube.factory import REVISION, new_replicaset, pod_from_template
+from opsbus_sandbox.kube.addresses import addresses
+from opsbus_sandbox.kube.factory import REVISION, REVISION_LABEL, new_replicaset, pod_from_template, revision_name
 from opsbus_sandbox.kube.names import random_suffix
 from opsbus_sandbox.kube.podstatus import running_status, set_condition
 from opsbus_sandbox.kube.scheduling import choose_node
@@ -31,6 +32,7 @@ def create_app(store: ObjectStore, app: App, now: datetime) -> None:
     if app.kind == "StatefulSet":
         for index in range(app.replicas):
             pod = pod_from_template(owner, owner["spec"]["template"], f"{app.name}-{index}")
+            pod["metadata"]["labels"][REVISION_LABEL] = revision_name(owner)
             pod["metadata"]["labels"]["apps.kubernetes.io/pod-index"] = str(index)
             pod["metadata"]["labels"]["statefulset.kubernetes.io/pod-name"] = f"{app.name}-{index}"
             pod["spec"]["hostname"] = f"{app.name}-{index}"
@@ -38,6 +40,7 @@ def create_app(store: ObjectStore, app: App, now: datetime) -> None:
         return
     for node in store.list("nodes"):
         pod = pod_from_template(owner, owner["spec"]["template"], f"{app.name}-{random_suffix(store.random)}")
+        pod["metadata"]["labels"] |= {REVISION_LABEL: revision_name(owner), "pod-template-generation": "1"}
         place_running(store, pod, released, node=node["metadata"]["name"])
 
 
@@ -94,21 +97,6 @@ def place_running(store: ObjectStore, pod: Obj, started: datetime, *, node: str 
         running_status(pod, container, started, ready=True) for container in pod["spec"]["containers"]
     ]
     return store.create("pods", pod)
-
-
-def addresses(store: ObjectStore, pod: Obj) -> Obj:
-    """Host and pod IP of a placed pod; a pod on the host's network shares the node's address."""
-    node = store.get("nodes", "", pod["spec"]["nodeName"])
-    if node is None:
-        return {}
-    host = next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
-    if pod["spec"].get("hostNetwork"):
-        address = host
-    else:
-        prefix = node["spec"]["podCIDR"].rsplit(".", 1)[0]
-        taken = {p.get("status", {}).get("podIP") for p in store.list("pods")}
-        address = next(ip for ip in (f"{prefix}.{n}" for n in range(2, 255)) if ip not in taken)
-    return {"hostIP": host, "hostIPs": [{"ip": host}], "podIP": address, "podIPs": [{"ip": address}]}
 
 
 def seed_deployment_status(store: ObjectStore, deployment: Obj, newest: Obj, ready: int, since: datetime) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from opsbus_sandbox.kube.names import template_hash
 from opsbus_sandbox.kube.objects.pod_defaults import default_pod
+from opsbus_sandbox.kube.rollout import bounds_of
 
 Obj = dict[str, Any]
 
@@ -14,6 +15,7 @@ REVISION = "deployment.kubernetes.io/revision"
 DESIRED = "deployment.kubernetes.io/desired-replicas"
 MAX_REPLICAS = "deployment.kubernetes.io/max-replicas"
 HASH_LABEL = "pod-template-hash"
+REVISION_LABEL = "controller-revision-hash"
 # Annotations of a deployment that describe it and not its revisions.
 _NOT_COPIED = {"kubectl.kubernetes.io/last-applied-configuration", REVISION, DESIRED, MAX_REPLICAS}
 
@@ -50,6 +52,12 @@ def copied_annotations(deployment: Obj) -> dict[str, str]:
     return {name: value for name, value in annotations.items() if name not in _NOT_COPIED}
 
 
+def sizing(deployment: Obj) -> dict[str, str]:
+    """The annotations by which a replica set remembers the deployment it was sized for."""
+    replicas = deployment["spec"]["replicas"]
+    return {DESIRED: str(replicas), MAX_REPLICAS: str(replicas + bounds_of(deployment).surge)}
+
+
 def new_replicaset(deployment: Obj, template: Obj, *, replicas: int, revision: int) -> Obj:
     """A replica set of a deployment for one pod template. The template may differ from the deployment's own."""
     digest = template_hash(template)
@@ -67,12 +75,18 @@ def new_replicaset(deployment: Obj, template: Obj, *, replicas: int, revision: i
             "name": f"{deployment['metadata']['name']}-{digest}",
             "namespace": deployment["metadata"]["namespace"],
             "labels": dict(template["metadata"]["labels"]),
-            "annotations": {**copied_annotations(deployment), REVISION: str(revision)},
+            "annotations": {**copied_annotations(deployment), **sizing(deployment), REVISION: str(revision)},
             "ownerReferences": [owner_reference(deployment)],
         },
         "spec": spec,
         "status": {"replicas": 0},
     }
+
+
+def revision_name(owner: Obj) -> str:
+    """What the revision label of an up-to-date pod of a stateful or daemon set says."""
+    digest = template_hash(owner["spec"]["template"])
+    return digest if owner["kind"] == "DaemonSet" else f"{owner['metadata']['name']}-{digest}"
 
 
 def pod_from_template(owner: Obj, template: Obj, name: str) -> Obj:

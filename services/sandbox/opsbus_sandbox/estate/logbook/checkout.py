@@ -36,6 +36,14 @@ def _snapshot(moment: Moment) -> str:
     )  # fmt: skip
 
 
+def _restoring(moment: Moment) -> str:
+    restored = int(moment.uptime_s * 118)
+    return structured(
+        moment, "info", "checkout.cart", "restoring open carts before serving", restored=restored, total=12_480,
+        ready=False,
+    )  # fmt: skip
+
+
 def _timeout(moment: Moment) -> str:
     return structured(
         moment, "error", "checkout.payments", "payments-api: context deadline exceeded after 2500ms",
@@ -61,7 +69,7 @@ def _collected(moment: Moment) -> str:
 
 def _line(moment: Moment) -> str:
     if _is_leaking(moment):
-        return pick(moment, [(5, _SERVE), (6, _snapshot), (3, _timeout), (1, _retry)])
+        return pick(moment, [(2, _restoring), (6, _snapshot), (3, _timeout), (1, _retry)])
     return pick(moment, [(14, _SERVE), (1, _timeout), (1, _retry), (2, _collected)])
 
 

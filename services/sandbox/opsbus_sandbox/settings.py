@@ -1,0 +1,45 @@
+"""The settings of the practice estate, from the environment (prefix `OPSBUS_SANDBOX_`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from opsbus_sandbox.estate.access import ADMIN_USER, PLATFORM_USER
+
+
+class Account(BaseModel):
+    """Somebody who may call the Kubernetes API. Without a `token` a fresh one is made at each start."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user: str
+    groups: tuple[str, ...] = ()
+    token: str = Field(default="", repr=False)
+
+
+def _accounts() -> dict[str, Account]:
+    return {
+        "opsbus": Account(user=PLATFORM_USER),
+        "admin": Account(user=ADMIN_USER, groups=("system:masters",)),
+        "alice": Account(user="alice@shop.example", groups=("team-checkout",)),
+        "bob": Account(user="bob@shop.example", groups=("on-call",)),
+    }
+
+
+class SandboxSettings(BaseSettings):
+    """Where the two faces listen, where their addresses and the kubeconfig are written, how fast the estate lives."""
+
+    model_config = SettingsConfigDict(env_prefix="OPSBUS_SANDBOX_", extra="forbid", env_nested_delimiter="__")
+
+    host: str = "127.0.0.1"
+    kube_port: int = Field(default=0, ge=0, le=65535, description="0: any free port")
+    metrics_port: int = Field(default=0, ge=0, le=65535, description="0: any free port")
+    state_dir: Path = Path(".opsbus/sandbox")
+    speed: float = Field(default=1.0, ge=0.1, le=1000, description="simulated seconds per second")
+    seed: int = Field(default=7, description="the same seed gives the same names")
+    history_limit: int = Field(default=20_000, ge=100, le=1_000_000, description="changes a watch can look back on")
+    bookmark_every_s: float = Field(default=60.0, gt=0, le=3600)
+    accounts: dict[str, Account] = Field(default_factory=_accounts, description="the first is the platform's own")
