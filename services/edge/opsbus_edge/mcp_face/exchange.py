@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from mcp.server.context import ServerRequestContext
 from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, LOG_LEVEL_META_KEY
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from opsbus_contracts.calls import ClientInfo
 from opsbus_edge.answers import LEGACY, MODERN
+from opsbus_edge.asgi.envelope import idempotency_key, trace_field
 from opsbus_edge.context import Edge
 from opsbus_edge.mcp_face.sessions import session_of
 from opsbus_edge.model import Caller, Request
@@ -77,24 +77,17 @@ def request_for(exchange: Exchange, ctx: Ctx, method: str, target: str, params: 
         client=exchange.client,
         protocol=exchange.protocol,
         transport=exchange.transport,
-        idempotency_key=exchange.headers.get("idempotency-key") or _text(exchange.meta.get(IDEMPOTENCY_META_KEY)),
-        traceparent=_text(exchange.meta.get("traceparent")) or exchange.headers.get("traceparent"),
-        tracestate=_text(exchange.meta.get("tracestate")) or exchange.headers.get("tracestate"),
+        idempotency_key=_idempotency_key(exchange),
+        traceparent=trace_field(exchange.meta.get("traceparent")) or trace_field(exchange.headers.get("traceparent")),
+        tracestate=trace_field(exchange.meta.get("tracestate")) or trace_field(exchange.headers.get("tracestate")),
         log_level=exchange.log_level,
         wants_progress=exchange.meta.get("progressToken") is not None,
     )
 
 
-def to_json(value: Any) -> bytes:
-    """JSON bytes of what came as JSON.
-
-    Raises:
-        ValueError: numbers beyond 64 bits, unpaired surrogates: nothing that survives between languages.
-    """
-    try:
-        return orjson.dumps(value)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
+def _idempotency_key(exchange: Exchange) -> str | None:
+    key = exchange.meta.get(IDEMPOTENCY_META_KEY)
+    return idempotency_key(exchange.headers) or idempotency_key({"idempotency-key": _text(key) or ""})
 
 
 def _modern_client(meta: Mapping[str, Any], ctx: Ctx) -> ClientInfo:

@@ -12,6 +12,7 @@ from opsbus_edge.catalog.pages import InvalidCursorError
 from opsbus_edge.mcp_face.exchange import Ctx, exchange_of
 from opsbus_edge.mcp_face.face import Face
 from opsbus_edge.mcp_face.failures import refuse
+from opsbus_edge.mcp_face.results import for_era
 from opsbus_edge.model import Caller
 
 Page = Callable[[Caller, str | None], Listing]
@@ -34,7 +35,7 @@ def list_page(face: Face, ctx: Ctx, field: str, page: Page, cursor: str | None) 
     found: dict[str, Any] = {field: items}
     if listing.next_cursor is not None:
         found["nextCursor"] = listing.next_cursor
-    return found
+    return for_era(found, exchange.era)
 
 
 def _legacy_tool(tool: dict[str, Any]) -> dict[str, Any]:

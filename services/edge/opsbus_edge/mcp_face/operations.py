@@ -11,9 +11,10 @@ import orjson
 from opsbus import logs
 from opsbus_contracts.calls import Status
 from opsbus_contracts.errors import ErrorBody, ErrorCode
+from opsbus_edge import jsonin
 from opsbus_edge.answers import LEGACY, error_of, is_protocol_error, to_tool_result
 from opsbus_edge.mcp_face.elicitation import QUESTIONS_MAX, ask_client, not_declared
-from opsbus_edge.mcp_face.exchange import Ctx, Exchange, exchange_of, request_for, to_json
+from opsbus_edge.mcp_face.exchange import Ctx, Exchange, exchange_of, request_for
 from opsbus_edge.mcp_face.face import Face
 from opsbus_edge.mcp_face.failures import refuse, rpc_error
 from opsbus_edge.mcp_face.messages import sender
@@ -42,14 +43,9 @@ async def operate(face: Face, ctx: Ctx, method: str, target: str, params: Mappin
     """
     exchange = exchange_of(face.edge, ctx)
     try:
-        request = request_for(exchange, ctx, method, target, to_json(params))
-    except ValueError:
-        refuse(
-            ErrorCode.INVALID_REQUEST,
-            "The arguments hold a number beyond 64 bits or text that is not Unicode.",
-            hint="Send such a value as a string.",
-            era=exchange.era,
-        )
+        request = request_for(exchange, ctx, method, target, jsonin.dumps(params))
+    except jsonin.BadJsonError as error:
+        refuse(ErrorCode.INVALID_REQUEST, str(error), hint="Send such a value in another form.", era=exchange.era)
     if exchange.era == LEGACY:
         result = await _in_session(face, ctx, exchange, request)
     else:
@@ -67,7 +63,7 @@ async def _in_rounds(face: Face, ctx: Ctx, exchange: Exchange, request: Request)
     given = ctx.params or {}
     sealed = _Sealed(face, request)
     if isinstance(given.get("inputResponses"), Mapping):
-        request.input_responses = to_json(given["inputResponses"])
+        request.input_responses = jsonin.dumps(given["inputResponses"])
     if given.get("requestState") is not None:
         try:
             request.request_state = sealed.open(str(given["requestState"]))

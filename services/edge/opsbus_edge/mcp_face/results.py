@@ -35,8 +35,13 @@ def checked(method: str, body: bytes, executed: Executed) -> dict[str, Any] | Er
 
 
 def for_era(result: dict[str, Any], era: str) -> dict[str, Any]:
-    """The older eras know ``structuredContent`` as an object alone; the text says the same."""
-    if era == LEGACY and "structuredContent" in result and not isinstance(result["structuredContent"], dict):
+    """The modern era wants every result's type named.
+
+    The older ones know ``structuredContent`` as an object alone; the text says the same.
+    """
+    if era != LEGACY:
+        return {"resultType": "complete", **result}
+    if "structuredContent" in result and not isinstance(result["structuredContent"], dict):
         return {key: value for key, value in result.items() if key != "structuredContent"}
     return result
 
