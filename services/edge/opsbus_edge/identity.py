@@ -23,7 +23,7 @@ class Minter:
         A worker knows globs but not denials. So a caller whom something is denied gets a token for this very permission
         alone, anybody else one with all globs, which serves all calls.
         """
-        denied = any(glob.startswith("!") for glob in caller.permissions)
+        denied = bool(caller.permissions) and caller.permissions[0].startswith("!")  # sorted: denials come first
         client = client[:128]
         key = (caller.sub, caller.role_key, caller.auth, client, permission if denied else "")
         now = time.time()

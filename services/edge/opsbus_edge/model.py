@@ -1,6 +1,6 @@
 """The edge's own nouns: who calls, what is asked of a worker, what came back. What travels on the bus: contracts."""
 
-import secrets
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -79,7 +79,7 @@ class Reply:
 
 def new_call() -> str:
     """A call id: 32 hex digits."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def error_body(

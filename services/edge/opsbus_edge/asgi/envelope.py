@@ -10,7 +10,6 @@ from typing import Any
 from mcp.shared.inbound import (
     InboundModernRoute,
     classify_inbound_request,
-    find_duplicated_routing_header,
     validate_mcp_param_headers,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -59,14 +58,14 @@ def accepts(headers: Mapping[str, str]) -> tuple[bool, bool]:
     return "application/json" in accept, "text/event-stream" in accept
 
 
-def parse(decoded: Any, headers: dict[str, str], pairs: list[tuple[str, str]]) -> Envelope | None:
-    """The envelope; None when the SDK is to answer."""
+def parse(decoded: Any, headers: dict[str, str]) -> Envelope | None:
+    """The envelope; None when the SDK is to answer. No routing header may be there twice: the caller has seen to it."""
     if not isinstance(decoded, dict) or decoded.get("jsonrpc") != "2.0":
         return None
     request_id, params = decoded.get("id"), decoded.get("params")
     if not isinstance(request_id, str | int) or isinstance(request_id, bool) or not isinstance(params, dict):
         return None
-    if decoded.get("method") not in LANE or find_duplicated_routing_header(pairs) is not None:
+    if decoded.get("method") not in LANE:
         return None
     verdict = classify_inbound_request(decoded, headers=headers)
     if not isinstance(verdict, InboundModernRoute) or not isinstance(verdict.client_capabilities, dict):

@@ -5,7 +5,7 @@ that goes away cancels the request. The first progress or log message, or a long
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from opsbus_edge.asgi.http import JSON, Receive, Send, answer
@@ -37,7 +37,7 @@ class Exchange:
         self._keep_alive_s = keep_alive_s
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[Any] | None = None
         self._closed = False
@@ -47,15 +47,13 @@ class Exchange:
 
     async def __aenter__(self) -> "Exchange":
         self._task = asyncio.current_task()
-        self._later(WATCH_AFTER_S, self._watch_now)
-        if self._streams:
-            self._later(self._keep_alive_s, self._ping_now)
+        self._timer = self._loop.call_later(WATCH_AFTER_S, self._watch_now)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool:
         self._closed = True
-        for timer in self._timers:
-            timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
         if kind is not None and issubclass(kind, asyncio.CancelledError) and self.gone and self._task is not None:
@@ -86,12 +84,10 @@ class Exchange:
             await self._send({"type": "http.response.start", "status": 200, "headers": _SSE_HEADERS})
         await self._send({"type": "http.response.body", "body": frame, "more_body": more})
 
-    def _later(self, seconds: float, then: Callable[[], None]) -> None:
-        self._timers = [timer for timer in self._timers if timer.when() > self._loop.time()]
-        self._timers.append(self._loop.call_later(seconds, then))
-
     def _watch_now(self) -> None:
         self._spawn(self._watch())
+        if self._streams:
+            self._timer = self._loop.call_later(max(0.0, self._keep_alive_s - WATCH_AFTER_S), self._ping_now)
 
     def _ping_now(self) -> None:
         self._spawn(self._ping())
@@ -113,7 +109,7 @@ class Exchange:
             if self._closed:
                 return
             await self._stream(_PING, more=True)
-        self._later(self._keep_alive_s, self._ping_now)
+        self._timer = self._loop.call_later(self._keep_alive_s, self._ping_now)
 
 
 def _frame(data: bytes) -> bytes:

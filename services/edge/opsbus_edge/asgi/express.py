@@ -51,7 +51,7 @@ class Express:
         settings = self._edge.settings
         body = await read_body(receive, headers, settings.body_bytes_max, settings.body_timeout_s)
         try:
-            envelope = parse(jsonin.loads(body, settings.json_depth_max), headers, _pairs(scope))
+            envelope = parse(jsonin.loads(body, settings.json_depth_max), headers)
             request = None
             if envelope is not None and envelope.method == "tools/call":
                 request = to_request(envelope, self._edge.catalog, caller, headers)
@@ -131,10 +131,6 @@ class Express:
 
 
 _PARSE_ERROR = {"jsonrpc": "2.0", "id": None}
-
-
-def _pairs(scope: Scope) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), "") for name, _ in scope["headers"] if name.startswith(b"mcp-")]
 
 
 def _forwarder(envelope: Envelope, request: Request, exchange: Exchange) -> OnMessage | None:

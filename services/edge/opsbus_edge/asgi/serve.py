@@ -51,6 +51,7 @@ async def serving(edge: Edge, mcp: App | None = None) -> AsyncIterator[str]:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
             backlog=BACKLOG,
