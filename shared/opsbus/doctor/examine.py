@@ -45,7 +45,8 @@ async def _bus(settings: Settings) -> list[Finding]:
         return [fail("bus", f"no NATS server answers at {settings.nats_url}", "is it running, and is NATS_URL right?")]
     try:
         version = client.connected_server_version
-        findings = [ok("bus", f"{client.connected_url.netloc if client.connected_url else ''} runs NATS {version}")]
+        where = client.connected_url.netloc.rpartition("@")[2] if client.connected_url else ""
+        findings = [ok("bus", f"{where} runs NATS {version.major}.{version.minor}.{version.patch}")]
         js = client.jetstream()
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             findings.append(await check_clock(client))

@@ -109,7 +109,7 @@ def _environment(plan: Plan, service: Installed, ready_file: Path) -> dict[str, 
 
 
 def _sandbox_environment(plan: Plan) -> dict[str, str]:
-    return {"OPSBUS_SANDBOX_FOLDER": str(plan.folder.state / SANDBOX)}
+    return {"OPSBUS_SANDBOX_STATE_DIR": str(plan.folder.state / SANDBOX)}
 
 
 def _edge_environment(plan: Plan) -> dict[str, str]:

@@ -10,11 +10,10 @@ from rich.console import Console
 from rich.text import Text
 
 from opsbus.commands.paths import command_line, shown
-from opsbus.up.folder import Folder, write_private
+from opsbus.up.folder import DEFAULT, Folder, write_private
 from opsbus.up.labtokens import LIFETIME_S, LabToken
 
 EXAMPLE_TOOL = "k8s_get_pods"
-EXAMPLE_ARGUMENTS = {"namespaces": ["shop"]}
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def stdio_client(summary: Summary) -> dict[str, object]:
 def curl_line(summary: Summary) -> str:
     """A call over REST; it works in any folder."""
     token = shlex.quote(str(token_file(summary.folder, "viewer")))
-    body = shlex.quote(json.dumps({"arguments": EXAMPLE_ARGUMENTS}))
+    body = shlex.quote(json.dumps({"arguments": {"namespaces": ["shop"]}}))
     return (
         f'curl -sS -H "Authorization: Bearer $(cat {token})" -H "Content-Type: application/json" '
         f"-d {body} {summary.edge_url}/api/v1/tools/{EXAMPLE_TOOL}/execute"
@@ -93,7 +92,12 @@ def curl_line(summary: Summary) -> str:
 
 def call_line(summary: Summary) -> str:
     """The same call by our own command."""
-    return f"{command_line()} call {EXAMPLE_TOOL} {shlex.quote(json.dumps(EXAMPLE_ARGUMENTS))}"
+    return f"{command_line()} call {EXAMPLE_TOOL} namespaces=shop{_data_option(summary)}"
+
+
+def _data_option(summary: Summary) -> str:
+    """What a command needs so as to find the platform."""
+    return "" if summary.folder.root == DEFAULT.absolute() else f" --data {shlex.quote(shown(summary.folder.root))}"
 
 
 def show(console: Console, summary: Summary, seconds: float) -> None:
@@ -103,62 +107,57 @@ def show(console: Console, summary: Summary, seconds: float) -> None:
 
 
 def _lines(summary: Summary, seconds: float) -> Iterator[Text]:
+    """What is needed first stands last: it is what a short terminal shows."""
     yield Text()
     if summary.missing:
-        without = f", without {', '.join(summary.missing)}: see above."
+        without = f", without {', '.join(summary.missing)}: see above"
         yield _line((f"Running after {seconds:.1f} s", "bold yellow"), without)
     else:
         yield _line((f"Ready in {seconds:.1f} s", "bold green"))
     if summary.edge_url:
-        yield from _edge_lines(summary)
         yield from _token_lines(summary)
         yield from _client_lines(summary)
+        yield from _edge_lines(summary)
     yield Text()
-    yield _line(
-        ("Logs  ", "dim"), f"{shown(summary.folder.logs)}/", ("     Check  ", "dim"), f"{command_line()} doctor"
-    )
+    doctor = f"{command_line()} doctor{_data_option(summary)}"
+    yield _line(("Logs   ", "dim"), f"{shown(summary.folder.logs)}/", ("     Health  ", "dim"), doctor)
     yield Text()
     yield _line(("Ctrl-C stops", "bold"))
 
 
-def _edge_lines(summary: Summary) -> Iterator[Text]:
-    yield Text()
-    yield _line(("MCP   ", "dim"), (f"{summary.edge_url}/mcp", "bold"))
-    yield _line(("REST  ", "dim"), f"{summary.edge_url}/docs")
-    yield Text()
-    yield _line(("Ask it something", "bold"), ("  in another terminal", "dim"))
-    if "call" in summary.commands:
-        yield Text()
-        yield _line("  ", call_line(summary))
-    yield Text()
-    yield _line("  ", curl_line(summary))
-
-
 def _token_lines(summary: Summary) -> Iterator[Text]:
     yield Text()
-    where = f"  good for {LIFETIME_S / 3600:.0f} hours, also in {shown(summary.folder.tokens)}/"
+    where = f"  good for {LIFETIME_S / 3600:.0f} hours; also in {shown(summary.folder.tokens)}/"
     yield _line(("Tokens", "bold"), (where, "dim"))
-    yield Text()
     for token in summary.tokens:
-        yield _line("  ", (f"{token.role:<9}", "cyan"), (token.token, "dim"))
+        yield Text()
+        yield _line((f"{token.role:<9}", "cyan"), (token.token, "dim"))
 
 
 def _client_lines(summary: Summary) -> Iterator[Text]:
     yield Text()
-    yield _line(("Connect an assistant", "bold"), (f"  {shown(http_client_file(summary.folder))}", "dim"))
-    yield from _json_lines(http_client(summary))
+    yield _line(("Connect an assistant", "bold"), (f"  this is {shown(http_client_file(summary.folder))}", "dim"))
+    yield Text()
+    yield _line((json.dumps(http_client(summary)), "dim"))
     if "stdio" in summary.commands:
         yield Text()
-        yield _line(
-            ("or one that starts its servers", "bold"), (f"  {shown(stdio_client_file(summary.folder))}", "dim")
-        )
-        yield from _json_lines(stdio_client(summary))
+        where = f"  this is {shown(stdio_client_file(summary.folder))}"
+        yield _line(("or let it start its own end of the bus", "bold"), (where, "dim"))
+        yield Text()
+        yield _line((json.dumps(stdio_client(summary)), "dim"))
 
 
-def _json_lines(value: object) -> Iterator[Text]:
+def _edge_lines(summary: Summary) -> Iterator[Text]:
     yield Text()
-    for text in json.dumps(value, indent=2).splitlines():
-        yield _line("  ", (text, "dim"))
+    yield _line(("Ask it something", "bold"), ("  in another terminal", "dim"))
+    if "call" in summary.commands:
+        yield Text()
+        yield _line(call_line(summary))
+    yield Text()
+    yield _line(curl_line(summary))
+    yield Text()
+    yield _line(("MCP    ", "dim"), (f"{summary.edge_url}/mcp", "bold"))
+    yield _line(("REST   ", "dim"), f"{summary.edge_url}/docs")
 
 
 def _line(*parts: str | tuple[str, str]) -> Text:
