@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,7 @@ from opsbus.testing.plugin import RunWorker
 from opsbus_contracts import Identity
 from opsbus_k8s_ops.api import CallerClient, ClusterApi
 from opsbus_k8s_ops.app import build
-from opsbus_sandbox.clock import Clock
-from opsbus_sandbox.estate.access import PLATFORM_USER, create_access
-from opsbus_sandbox.estate.build import build_estate
-from opsbus_sandbox.estate.cluster import KUBERNETES_VERSION
-from opsbus_sandbox.estate.software import EstateSoftware
-from opsbus_sandbox.kube.identity import User
-from opsbus_sandbox.kube.server import KubeServer
-from opsbus_sandbox.kube.store import ObjectStore
+from opsbus_sandbox.app import Estate, serve
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -80,44 +72,29 @@ def kubeconfig(folder: Path, contexts: dict[str, str], current: str = "", user: 
     return path
 
 
-TOKEN = "platform-token"
-
-
-@dataclass(frozen=True)
-class Estate:
-    """The estate's objects, and where its API answers."""
-
-    store: ObjectStore
-    url: str
+@pytest.fixture
+def speed() -> float:
+    """How fast the estate lives; at 1 its story hardly moves during a test."""
+    return 1.0
 
 
 @pytest.fixture
-async def estate() -> AsyncIterator[Estate]:
-    """The practice estate over its real API, as it stands at the first moment of its story."""
-    store = ObjectStore(Clock(speed=20))
-    build_estate(store)
-    if not store.list("clusterroles"):
-        create_access(store)
-    platform = User(PLATFORM_USER, ("system:serviceaccounts",))
-    server = KubeServer(store, EstateSoftware(store.clock), {TOKEN: platform}, version=KUBERNETES_VERSION)
-    running = TestServer(server.app())
-    await running.start_server()
-    yield Estate(store, f"http://127.0.0.1:{running.port}")
+async def estate(tmp_path: Path, speed: float) -> AsyncIterator[Estate]:
+    """The practice estate, alive, over its real API."""
+    running = await serve(state_dir=tmp_path / "estate", speed=speed)
+    yield running
     await running.close()
 
 
 @pytest.fixture
-async def ask(
-    estate: Estate, run_worker: RunWorker, caller: Caller, tmp_path: Path
-) -> AsyncIterator[Callable[..., Awaitable[Reply]]]:
+async def ask(estate: Estate, run_worker: RunWorker, caller: Caller) -> AsyncIterator[Callable[..., Awaitable[Reply]]]:
     """Calls a tool of a worker that serves the estate, as somebody with a role."""
-    path = kubeconfig(tmp_path, {"lab": estate.url}, user={"token": TOKEN})
 
     async def call(tool: str, role: str = "operator", options: dict[str, Any] | None = None, **arguments: Any) -> Reply:
         who = identity(role)
         return await caller.call("k8s", tool, arguments, **({"identity": who} | (options or {})))
 
-    async with run_worker(build(), kubeconfig=str(path)):
+    async with run_worker(build(), kubeconfig=str(estate.kubeconfig), contexts=["lab"]):
         yield call
 
 

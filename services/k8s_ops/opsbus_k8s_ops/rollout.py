@@ -8,7 +8,7 @@ from opsbus_k8s_ops.objects import condition, meta
 ORDER = ("failing", "stuck", "degraded", "progressing", "paused", "complete", "scaled_to_zero")
 """Rollout states, the worst first: the order of lists."""
 
-HEALTHY = frozenset({"complete", "scaled_to_zero", "progressing"})
+HEALTHY = frozenset({"complete", "scaled_to_zero"})
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Rollout:
 
     @property
     def healthy(self) -> bool:
-        """Nothing for a person to do."""
-        return self.state in HEALTHY
+        """Nothing for a person to look at. A rollout that lacks replicas may be on its way, or may never arrive."""
+        return self.state in HEALTHY or (self.state == "progressing" and self.available >= self.desired)
 
     @property
     def running(self) -> bool:
