@@ -101,6 +101,14 @@ def _crash(store: ObjectStore, pod: Obj, started: datetime, killed: datetime) ->
 
 def _stall(store: ObjectStore, deployment: Obj, newest: Obj, since: datetime) -> None:
     obj = copy.deepcopy(deployment)
+    obj["status"] |= {
+        "observedGeneration": obj["metadata"]["generation"],
+        "replicas": 7,
+        "updatedReplicas": CRASHING_PODS,
+        "readyReplicas": 5,
+        "availableReplicas": 5,
+        "unavailableReplicas": CRASHING_PODS,
+    }
     given_up = since + timedelta(seconds=obj["spec"]["progressDeadlineSeconds"])
     for entry in obj["status"]["conditions"]:
         if entry["type"] == "Progressing":

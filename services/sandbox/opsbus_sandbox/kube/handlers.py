@@ -10,7 +10,6 @@ from aiohttp import web
 
 from opsbus_sandbox.kube.deletion import DeleteOptions, delete, delete_options
 from opsbus_sandbox.kube.errors import ApiError, bad_request, invalid_options, method_not_allowed, unsupported
-from opsbus_sandbox.kube.events_v1 import is_events_v1, present, to_stored
 from opsbus_sandbox.kube.eviction import evict
 from opsbus_sandbox.kube.identity import User
 from opsbus_sandbox.kube.listing import list_page, matcher_of
@@ -19,10 +18,11 @@ from opsbus_sandbox.kube.patch import MEDIA_TYPES, apply_patch
 from opsbus_sandbox.kube.rbac import Authorizer
 from opsbus_sandbox.kube.registry import Registry, WriteOptions
 from opsbus_sandbox.kube.request import RequestInfo, is_dry_run
-from opsbus_sandbox.kube.resources import BY_PLURAL, REVIEWS, ResourceType
+from opsbus_sandbox.kube.resources import REVIEWS, ResourceType
 from opsbus_sandbox.kube.reviews import answer_review
 from opsbus_sandbox.kube.scale import scale_of, set_scale
 from opsbus_sandbox.kube.store import ObjectStore
+from opsbus_sandbox.kube.views import present, stored_kind, to_stored
 
 Obj = dict[str, Any]
 
@@ -104,19 +104,19 @@ class Handlers:
         if call.kind.namespaced and not call.info.namespace:
             raise method_not_allowed()
         body = to_stored(call.kind, await read_body(call.request))
-        created = self.registry.create(_stored(call.kind), _where(call), body, options)
+        created = self.registry.create(stored_kind(call.kind), _where(call), body, options)
         return Answer(present(call.kind, created), 201, tuple(options.warnings or ()))
 
     async def _update(self, call: Call) -> Answer:
         options = _write_options(call, "update")
         info = call.info
         body = to_stored(call.kind, await read_body(call.request))
-        updated = self.registry.update(_stored(call.kind), _where(call), info.name, body, options, info.subresource)
+        updated = self.registry.update(stored_kind(call.kind), _where(call), info.name, body, options, info.subresource)
         return Answer(present(call.kind, updated), 200, tuple(options.warnings or ()))
 
     async def _patch(self, call: Call) -> Answer:
         options = _write_options(call, "patch")
-        info, kind = call.info, _stored(call.kind)
+        info, kind = call.info, stored_kind(call.kind)
         patch = await read_body(call.request, media_types=MEDIA_TYPES)
         before = self.registry.read(kind, _where(call), info.name)
         patched = apply_patch(call.request.content_type, kind.plural, present(call.kind, before), patch)
@@ -129,7 +129,7 @@ class Handlers:
 
     async def _delete(self, call: Call) -> Answer:
         options = delete_options(call.query, await read_body(call.request))
-        kind, info = _stored(call.kind), call.info
+        kind, info = stored_kind(call.kind), call.info
         gone = delete(self.store, kind, _where(call), info.name, options)
         if kind.returns_deleted or gone["metadata"].get("deletionTimestamp"):
             return Answer(gone)
@@ -139,7 +139,7 @@ class Handlers:
 
     async def _delete_many(self, call: Call) -> Answer:
         options = delete_options(call.query, await read_body(call.request))
-        kind = _stored(call.kind)
+        kind = stored_kind(call.kind)
         if kind.namespaced and not call.info.namespace:
             raise method_not_allowed()
         matches = matcher_of(call.kind, call.query)
@@ -172,10 +172,6 @@ class Handlers:
 def _where(call: Call) -> str:
     """The namespace as the store knows it: that of a Namespace object itself is empty."""
     return call.info.namespace if call.kind.namespaced else ""
-
-
-def _stored(kind: ResourceType) -> ResourceType:
-    return BY_PLURAL["events"] if is_events_v1(kind) else kind
 
 
 def _write_options(call: Call, verb: str) -> WriteOptions:

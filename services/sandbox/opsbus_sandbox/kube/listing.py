@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from opsbus_sandbox.kube.errors import ApiError, bad_request, expired, invalid_options, invalid_value
-from opsbus_sandbox.kube.events_v1 import present
 from opsbus_sandbox.kube.request import number
 from opsbus_sandbox.kube.resources import ResourceType
 from opsbus_sandbox.kube.selectors import Matcher, field_matcher, label_matcher
 from opsbus_sandbox.kube.store import HistoryGoneError, ObjectStore, key_of
+from opsbus_sandbox.kube.views import present
 
 Obj = dict[str, Any]
 

@@ -9,10 +9,12 @@ from typing import Any, NoReturn
 import yaml
 from aiohttp import web
 
+from opsbus_sandbox.kube import protobuf
 from opsbus_sandbox.kube.errors import bad_request, not_acceptable, too_large, unsupported_media_type
 
 JSON = "application/json"
 YAML = "application/yaml"
+OBJECT_TYPES = (JSON, YAML, protobuf.MEDIA_TYPE)
 MAX_BODY_BYTES = 3 * 1024 * 1024
 _PRODUCED = (JSON,)
 
@@ -50,7 +52,7 @@ def accepted_form(header: str) -> Form:
     raise not_acceptable(_PRODUCED)
 
 
-async def read_body(request: web.Request, *, media_types: tuple[str, ...] = (JSON, YAML)) -> Any:
+async def read_body(request: web.Request, *, media_types: tuple[str, ...] = OBJECT_TYPES) -> Any:
     """The decoded body; None when there is none. Raises ApiError 400, 413 or 415."""
     raw = await _read(request)
     if not raw.strip():
@@ -58,6 +60,8 @@ async def read_body(request: web.Request, *, media_types: tuple[str, ...] = (JSO
     media = request.content_type if "Content-Type" in request.headers else JSON
     if media not in media_types:
         raise unsupported_media_type(media_types)
+    if media == protobuf.MEDIA_TYPE:
+        return protobuf.decode(raw)
     return parse(raw, is_yaml=media.endswith("yaml"))
 
 

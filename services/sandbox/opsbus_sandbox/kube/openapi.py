@@ -13,7 +13,8 @@ from opsbus_sandbox.kube.resources import SERVED, ResourceType
 Obj = dict[str, Any]
 
 _PARAMETERS = ("dryRun", "fieldManager", "fieldValidation")
-PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+# The form of the name that Go's own parser of media types accepts; the one clients ask for has an @ in it.
+PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 
 def openapi_json(version: str) -> Obj:

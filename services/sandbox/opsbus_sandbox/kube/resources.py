@@ -118,6 +118,11 @@ BY_KIND: dict[str, ResourceType] = {kind.kind: kind for kind in STORED}
 # The same Event objects are served a second time, in another shape, by this group.
 EVENTS_V1 = ResourceType("events.k8s.io", "v1", "events", "Event", short_names=("ev",))
 
+# So are autoscalers, for those who still speak the first version.
+AUTOSCALERS_V1 = ResourceType(
+    "autoscaling", "v1", "horizontalpodautoscalers", "HorizontalPodAutoscaler", short_names=("hpa",), in_all=True
+)
+
 _REVIEW = ("create",)
 REVIEWS: tuple[ResourceType, ...] = (
     ResourceType("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", False, verbs=_REVIEW),
@@ -132,7 +137,7 @@ REVIEWS: tuple[ResourceType, ...] = (
 )
 
 SERVED: dict[tuple[str, str, str], ResourceType] = {
-    (kind.group, kind.version, kind.plural): kind for kind in (*STORED, EVENTS_V1, *REVIEWS)
+    (kind.group, kind.version, kind.plural): kind for kind in (*STORED, EVENTS_V1, AUTOSCALERS_V1, *REVIEWS)
 }
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from opsbus_sandbox.kube.errors import bad_request, expired, invalid_options, invalid_value
-from opsbus_sandbox.kube.events_v1 import present
 from opsbus_sandbox.kube.listing import matcher_of, resource_version
 from opsbus_sandbox.kube.request import flag, number
 from opsbus_sandbox.kube.resources import ResourceType
 from opsbus_sandbox.kube.selectors import Matcher
 from opsbus_sandbox.kube.store import Change, HistoryGoneError, ObjectStore
+from opsbus_sandbox.kube.views import present
 
 Obj = dict[str, Any]
 

@@ -186,9 +186,10 @@ class Reconciler:
         self._after(_EVENTS_SWEEP_S * self.context.clock.speed, ("events", "", ""))
 
 
+# In this order at the start, so that what is counted is there before it is judged.
 _SYNCS: dict[str, Callable[[Context, str, str], None]] = {
-    "deployments": sync_deployment,
     "replicasets": sync_replicaset,
+    "deployments": sync_deployment,
     "statefulsets": sync_statefulset,
     "daemonsets": sync_daemonset,
     "jobs": sync_job,
