@@ -150,3 +150,104 @@ def connect() -> Connect:
             yield client
 
     return open_client
+
+
+VERSION = "2026-07-28"
+NAMES = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+
+
+def envelope(method: str, params: dict[str, Any], capabilities: dict[str, Any] | None) -> dict[str, Any]:
+    """A modern request's body."""
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": VERSION,
+        "io.modelcontextprotocol/clientCapabilities": capabilities or {},
+    }
+    return {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": method,
+        "params": {**params, "_meta": {**meta, **params.get("_meta", {})}},
+    }
+
+
+class Raw:
+    """A client that writes HTTP itself."""
+
+    def __init__(self, sub: str, roles: tuple[str, ...]) -> None:
+        self.http = httpx2.AsyncClient(
+            headers={
+                "Authorization": f"Bearer {token(sub, *roles)}",
+                "Accept": "application/json, text/event-stream",
+                "Content-Type": "application/json",
+            },
+            timeout=httpx2.Timeout(30.0),
+        )
+
+    async def modern(
+        self, url: str, method: str, params: dict[str, Any] | None = None, capabilities: dict[str, Any] | None = None
+    ) -> httpx2.Response:
+        """One modern request."""
+        params = params or {}
+        return await self.http.post(
+            url, json=envelope(method, params, capabilities), headers=self.modern_headers(method, params)
+        )
+
+    def modern_headers(self, method: str, params: dict[str, Any]) -> dict[str, str]:
+        name = params.get(NAMES.get(method, ""))
+        return {"MCP-Protocol-Version": VERSION, "Mcp-Method": method, **({"Mcp-Name": name} if name else {})}
+
+    async def initialize(self, url: str, **capabilities: Any) -> str:
+        """Opens a session; gives its id."""
+        params = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": capabilities,
+            "clientInfo": {"name": "raw", "version": "1"},
+        }
+        response = await self.http.post(url, json={"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
+        assert response.status_code == 200, response.text
+        session_id = response.headers["mcp-session-id"]
+        accepted = await self.post(url, session_id, {"jsonrpc": "2.0", "method": "notifications/initialized"})
+        assert accepted.status_code == 202, accepted.text
+        return session_id
+
+    async def post(self, url: str, session_id: str, message: dict[str, Any]) -> httpx2.Response:
+        """One message of a session."""
+        return await self.http.post(url, json=message, headers=self.session_headers(session_id))
+
+    async def call(self, url: str, session_id: str, tool: str, number: int = 1, **arguments: Any) -> dict[str, Any]:
+        """A tool call in a session; gives the JSON-RPC response."""
+        params = {"name": tool, "arguments": arguments}
+        message = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
+        response = await self.post(url, session_id, message)
+        assert response.status_code == 200, f"{response.status_code} {response.text}"
+        return events(response.text)[-1]
+
+    def session_headers(self, session_id: str) -> dict[str, str]:
+        return {"Mcp-Session-Id": session_id, "MCP-Protocol-Version": "2025-11-25"}
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    """The messages of an event stream."""
+    import json
+
+    lines = [line.removeprefix("data:").strip() for line in text.splitlines() if line.startswith("data:")]
+    return [json.loads(line) for line in lines if line]
+
+
+@pytest.fixture
+async def raw() -> AsyncIterator[Callable[..., Raw]]:
+    """``raw(sub="tester", roles=("admin",))``: a client that writes HTTP itself."""
+    made: list[Raw] = []
+
+    def make(sub: str = "tester", roles: tuple[str, ...] = ("admin",)) -> Raw:
+        made.append(Raw(sub, roles))
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.http.aclose()
+
+
+@pytest.fixture
+def read_events() -> Callable[[str], list[dict[str, Any]]]:
+    return events

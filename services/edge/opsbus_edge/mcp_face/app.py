@@ -5,6 +5,7 @@ Authentication, Origin and Host are checked before a request comes here (asgi/);
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opsbus_edge.context import Edge
 from opsbus_edge.mcp_face import relay
+from opsbus_edge.mcp_face.endless import serve_until
 from opsbus_edge.mcp_face.eventlog import EventLogs
 from opsbus_edge.mcp_face.exchange import CALLER_KEY
 from opsbus_edge.mcp_face.face import Face
@@ -68,7 +70,13 @@ class McpApplication:
             for part in (self._changes, self._forwarder, self._owner):
                 await part.start()
                 stack.push_async_callback(part.stop)
+            self._face.tasks.spawn(self._end_streams())
             yield
+
+    async def _end_streams(self) -> None:
+        """When the edge drains, subscribers get their last word; they come back to another edge."""
+        await self._edge.drain.wait()
+        self._changes.listen.close()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP request."""
@@ -87,7 +95,14 @@ class McpApplication:
         elif owner[0] == self._edge.instance:
             await self._local(scope, receive, send)
         else:
-            await self._forwarder.handle(owner[0], scope, receive, send)
+            await self._ending(partial(self._forwarder.handle, owner[0]), scope, receive, send)
+
+    async def _ending(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """A GET stream ends when the edge drains; all else ends by itself."""
+        if scope["method"] == "GET":
+            await serve_until(self._edge.drain, app, scope, receive, send)
+        else:
+            await app(scope, receive, send)
 
     async def _local(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A request of a session that this edge owns, or that opens one. Here the SDK's own session id is used."""
@@ -112,7 +127,7 @@ class McpApplication:
         scope = {**scope, "user": _user(caller)}
         if sdk_id is not None:
             scope["headers"] = _with(scope["headers"], SESSION_HEADER, sdk_id.encode())
-        await self._manager.handle_request(scope, receive, send_named)
+        await self._ending(self._manager.handle_request, scope, receive, send_named)
 
 
 def _user(caller: Caller) -> AuthenticatedUser:

@@ -52,7 +52,7 @@ class Owner:
         await flush_twice(nc)
 
     async def stop(self) -> None:
-        """Takes no more; what runs is told that its client has gone."""
+        """Takes no more; what still runs is told that its client has gone."""
         for subscription in self._subscriptions:
             if not self._face.edge.nc.is_closed:
                 await subscription.unsubscribe()
