@@ -4,7 +4,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,7 +183,7 @@ def _messages(response: httpx.Response) -> list[dict[str, Any]]:
 async def until(condition: Callable[[], Any], timeout_s: float = 15.0) -> None:
     """Wait until the condition holds."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - conditions of other parts have no event
+        while not condition():
             await asyncio.sleep(0.01)
 
 
@@ -222,17 +222,23 @@ async def running(run_edge: RunEdge) -> AsyncIterator[Running]:
         yield found
 
 
-async def audit_events(bus: Bus, wanted: int = 0, timeout_s: float = 10.0) -> list[dict[str, Any]]:
-    """The ``data`` of all audit events, with ``subject``, once there are as many as wanted."""
-    js = await bus.jetstream()
-    async with asyncio.timeout(timeout_s):
-        while True:
-            info = await js.stream_info("AUDIT")
-            if info.state.messages >= wanted:
-                break
-            await asyncio.sleep(0.02)
-    found = []
-    for sequence in range(info.state.first_seq, info.state.last_seq + 1):
-        msg = await js.get_msg("AUDIT", seq=sequence)
-        found.append(json.loads(msg.data)["data"] | {"subject": msg.subject, "raw": msg.data})
-    return found
+AuditEvents = Callable[..., Awaitable[list[dict[str, Any]]]]
+
+
+@pytest.fixture
+def audit_events(bus: Bus) -> AuditEvents:
+    """``await audit_events(2)``: data of all audit events, with ``subject`` and ``raw``, once there are as many."""
+
+    async def read(wanted: int = 0, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+        js = await bus.jetstream()
+        async with asyncio.timeout(timeout_s):
+            while (info := await js.stream_info("AUDIT")).state.messages < wanted:
+                await asyncio.sleep(0.02)
+        found = []
+        for sequence in range(info.state.first_seq, info.state.last_seq + 1):
+            msg = await js.get_msg("AUDIT", seq=sequence)
+            assert msg.data is not None
+            found.append(json.loads(msg.data)["data"] | {"subject": msg.subject, "raw": msg.data})
+        return found
+
+    return read
