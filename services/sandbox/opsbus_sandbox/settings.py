@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from opsbus_sandbox.estate.access import ADMIN_USER, PLATFORM_USER
@@ -29,6 +30,11 @@ def _accounts() -> dict[str, Account]:
     }
 
 
+def _path(name: str) -> Path | None:
+    text = os.environ.get(name, "").strip()
+    return Path(text) if text else None
+
+
 class SandboxSettings(BaseSettings):
     """Where the two faces listen, where their addresses and the kubeconfig are written, how fast the estate lives."""
 
@@ -42,4 +48,10 @@ class SandboxSettings(BaseSettings):
     seed: int = Field(default=7, description="the same seed gives the same names")
     history_limit: int = Field(default=20_000, ge=100, le=1_000_000, description="changes a watch can look back on")
     bookmark_every_s: float = Field(default=60.0, gt=0, le=3600)
+    ready_file: Path | None = Field(
+        default_factory=lambda: _path("OPSBUS_READY_FILE"),
+        description="Written when both faces answer: their addresses.",
+    )
+    scrape_targets: tuple[str, ...] = Field(default=(), description="Addresses whose /metrics is sampled as well.")
+    grafana_token: SecretStr = Field(default=SecretStr(""), description="Empty: the dashboard API asks for none.")
     accounts: dict[str, Account] = Field(default_factory=_accounts, description="the first is the platform's own")
