@@ -26,15 +26,24 @@ class BackendError(Exception):
     """A backend did not do what it was asked.
 
     ``code`` is ``unavailable`` (no usable answer), ``unauthorized``, ``not_found``, ``conflict``, ``bad_request``,
-    ``too_large`` or ``error``; ``retryable`` says whether the same call may succeed later.
+    ``too_large`` or ``error``; ``retryable`` says whether the same call may succeed later; ``sent`` is false when the
+    request surely never reached it.
     """
 
     def __init__(
-        self, system: str, code: str, message: str, *, hint: str = "", retryable: bool = False, status: int = 0
+        self,
+        system: str,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        retryable: bool = False,
+        status: int = 0,
+        sent: bool = True,
     ) -> None:
         super().__init__(message)
         self.system, self.code, self.message, self.hint = system, code, message, hint
-        self.retryable, self.status = retryable, status
+        self.retryable, self.status, self.sent = retryable, status, sent
 
 
 class Backend:
@@ -120,7 +129,8 @@ class Backend:
         except (aiohttp.ClientConnectorCertificateError, ssl.SSLError) as error:
             raise self._unavailable(f"shows a certificate that is not trusted ({error})", retryable=False) from None
         except aiohttp.ClientError as error:
-            raise self._unavailable(f"cannot be reached ({type(error).__name__}: {error})") from None
+            sent = not isinstance(error, aiohttp.ClientConnectorError)
+            raise self._unavailable(f"cannot be reached ({type(error).__name__}: {error})", sent=sent) from None
 
     async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
         parts: list[bytes] = []
@@ -171,7 +181,7 @@ class Backend:
         code = {404: "not_found", 409: "conflict", 412: "conflict"}.get(status, "bad_request")
         raise BackendError(self.system, code, f"{self.system} says: {said}", status=status)
 
-    def _unavailable(self, what: str, *, retryable: bool = True, status: int = 0) -> BackendError:
+    def _unavailable(self, what: str, *, retryable: bool = True, status: int = 0, sent: bool = True) -> BackendError:
         return BackendError(
             self.system,
             "unavailable",
@@ -179,6 +189,7 @@ class Backend:
             hint=f"Check that {self.system} runs at {self.base_url} ({self.setting}).",
             retryable=retryable,
             status=status,
+            sent=sent,
         )
 
 

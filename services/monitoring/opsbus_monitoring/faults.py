@@ -1,0 +1,46 @@
+"""What a backend's failure means to a caller: BackendError as ToolError."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from opsbus import ErrorCode, Executed, ToolError
+from opsbus_monitoring.backend import BackendError
+
+_CODES = {
+    "unavailable": ErrorCode.BACKEND_UNAVAILABLE,
+    "unauthorized": ErrorCode.BACKEND_ERROR,
+    "not_found": ErrorCode.NOT_FOUND,
+    "conflict": ErrorCode.CONFLICT,
+    "bad_request": ErrorCode.INVALID_ARGUMENTS,
+    "too_large": ErrorCode.RESULT_TOO_LARGE,
+    "error": ErrorCode.BACKEND_ERROR,
+}
+
+
+def told(error: BackendError, *, writes: bool = False) -> ToolError:
+    """The error as a caller is told it. A write that was sent and not answered is ``outcome_unknown``."""
+    details = {"system": error.system} | ({"http_status": error.status} if error.status else {})
+    if writes and error.sent and (error.code == "unavailable" or error.status >= 500):
+        return ToolError(
+            ErrorCode.OUTCOME_UNKNOWN,
+            f"{error.message} Whether the write happened is unknown.",
+            hint="Read what is there before anything else; do not simply repeat the call.",
+            details=details,
+            executed=Executed.UNKNOWN,
+        )
+    code = _CODES.get(error.code, ErrorCode.BACKEND_ERROR)
+    retryable = error.retryable if code is ErrorCode.BACKEND_UNAVAILABLE else None
+    return ToolError(code, error.message, hint=error.hint, details=details, executed=Executed.NO, retryable=retryable)
+
+
+@contextmanager
+def asking(*, writes: bool = False) -> Iterator[None]:
+    """Around requests to a backend: what they raise becomes a ToolError.
+
+    Raises:
+        ToolError: for every BackendError.
+    """
+    try:
+        yield
+    except BackendError as error:
+        raise told(error, writes=writes) from error
