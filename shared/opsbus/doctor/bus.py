@@ -79,7 +79,7 @@ async def check_clock(client: Client) -> Finding:
     subject = "clock"
     before = time.time()
     try:
-        answer = await client.request(f"$JS.API.STREAM.INFO.{AUDIT.name}", b"", timeout=5.0)
+        answer = await client.request(f"$JS.API.STREAM.INFO.{AUDIT.name}", b"", timeout=3.0)
     except (errors.Error, TimeoutError):
         return fail(subject, "JetStream does not answer", "is it enabled, and may this identity ask?")
     after = time.time()

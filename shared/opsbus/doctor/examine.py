@@ -14,6 +14,7 @@ from opsbus.settings import Settings, SettingsError
 
 CONNECT_TIMEOUT_S = 5.0
 CHECK_TIMEOUT_S = 20.0
+ANSWER_TIMEOUT_S = 3.0
 IDENTITY = "operator"
 
 
@@ -47,7 +48,7 @@ async def _bus(settings: Settings) -> list[Finding]:
         version = client.connected_server_version
         where = client.connected_url.netloc.rpartition("@")[2] if client.connected_url else ""
         findings = [ok("bus", f"{where} runs NATS {version.major}.{version.minor}.{version.patch}")]
-        js = client.jetstream()
+        js = client.jetstream(timeout=ANSWER_TIMEOUT_S)
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             findings.append(await check_clock(client))
             findings += await check_streams(js)
