@@ -45,15 +45,17 @@ class EventLog:
             self._bytes -= self._events.popleft().size
         return str(self._number)
 
-    def after(self, event_id: str) -> tuple[str, list[_Event]] | None:
-        """``(stream, later events of that stream)``; None for an id that is unknown or no longer kept."""
+    def after(self, event_id: str) -> tuple[str, list[_Event], bool] | None:
+        """``(stream, its later events, whether its response is among all)``; None for an id that is not kept."""
         if not event_id.isdecimal():
             return None
         number = int(event_id[:20])
         stream = next((event.stream for event in self._events if event.number == number), None)
         if stream is None:
             return None
-        return stream, [event for event in self._events if event.stream == stream and event.number > number]
+        of_stream = [event for event in self._events if event.stream == stream]
+        ended = any(isinstance(event.message, JSONRPCResponse | JSONRPCError) for event in of_stream)
+        return stream, [event for event in of_stream if event.number > number], ended
 
 
 _current: ContextVar[EventLog | None] = ContextVar("opsbus_event_log", default=None)
@@ -84,12 +86,10 @@ class EventLogs(EventStore):
         found = self._log().after(last_event_id)
         if found is None:
             return None
-        stream, events = found
-        ended = False
+        stream, events, ended = found
         for event in events:
             if event.message is not None:
                 await send_callback(EventMessage(event.message, str(event.number)))
-                ended = ended or isinstance(event.message, JSONRPCResponse | JSONRPCError)
         return None if ended else stream
 
     def _log(self) -> EventLog:
