@@ -136,7 +136,7 @@ class Doctor:
         counts = [await self._count(side) for side in (left, right)]
         return Finding(
             reason=f"The left of {op} has {counts[0]} series, the right {counts[1]}, and no two have the same labels.",
-            hint="Join on the labels they share: on(...), ignoring(...), group_left(...); or aggregate both sides alike.",
+            hint="Join on the labels they share, on(...) or ignoring(...), or aggregate both sides alike.",
         )
 
     async def _count(self, expr: str) -> int:
@@ -149,9 +149,8 @@ class Doctor:
     async def _samples(self, selector: str, window: str | None = None) -> float:
         """The most samples a series of the selector has in the window; 0: none."""
         try:
-            result = await self._prometheus.query(
-                f"max(count_over_time({selector}[{window or self._window}]))", self._at
-            )
+            inside = f"count_over_time({selector}[{window or self._window}])"
+            result = await self._prometheus.query(f"max({inside})", self._at)
         except BackendError:
             return 0.0
         return float(result.series[0].points[-1][1] or 0) if result.series else 0.0

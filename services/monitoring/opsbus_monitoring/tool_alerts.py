@@ -33,7 +33,7 @@ async def get_alerts(
     severity: Annotated[list[str] | None, Field(max_length=10, description="critical, warning, ...")] = None,
     matchers: Annotated[
         list[str] | None,
-        Field(max_length=10, description='Label matchers, all of which hold: ["namespace=\\"shop\\""].'),
+        Field(max_length=10, description='All of which hold: ["namespace=\\"shop\\""].'),
     ] = None,
     group_by: Annotated[
         list[str] | None, Field(max_length=5, description="Labels to count by: [alertname, namespace].")
@@ -41,8 +41,9 @@ async def get_alerts(
     limit: Annotated[int, Field(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Field(max_length=100, description="next_cursor of the answer before.")] = None,
 ) -> AlertList:
-    """Alerts, the gravest first: since when, whether somebody silenced them (who, why, until when) or another alert inhibits
-    them, and their runbook. group_by counts them by labels first.
+    """Alerts, the gravest first: since when, who silenced them and why, what inhibits them, their runbook.
+
+    group_by counts them by labels first.
     """
     now = datetime.now(UTC)
     wanted = parse_matchers(matchers or [])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import Field
 
@@ -43,16 +43,14 @@ async def query_metrics(
     expr: Annotated[str, Field(min_length=1, max_length=4000, description="PromQL.")],
     start: When = "now-1h",
     end: When = "now",
-    step: Annotated[
-        str, Field(max_length=20, description="auto, or 30s, 5m: widened when it gives over max_points.")
-    ] = "auto",
+    step: Annotated[str, Field(max_length=20, description="auto, or 30s, 5m: widened if over max_points.")] = "auto",
     max_series: Annotated[int, Field(ge=1, le=100, description="Series in the answer, the largest first.")] = 20,
     max_points: Annotated[int, Field(ge=2, le=1000, description="Points per series.")] = 120,
     reduce: Annotated[
         Literal["stats", "points"], Field(description="stats: a few numbers and a sparkline; points: the values too.")
     ] = "stats",
 ) -> QueryAnswer:
-    """Run PromQL over a range (default: the last hour) and get each series as min, max, avg, p95, last, slope and sparkline.
+    """Run PromQL over a range (default: the last hour); each series as min, max, avg, p95, last, slope and sparkline.
 
     With start equal to end: an instant query. An empty answer says why; too many series come with their label
     cardinality and expressions that give fewer. Values that are no number are null.
@@ -185,8 +183,8 @@ def _largest(series: Series) -> tuple[float, str]:
 
 
 def _completed(page: object, expr: str, span: Span, extra: dict[str, object]) -> QueryAnswer:
-    assert isinstance(page, QueryAnswer)
     times: dict[str, object] = {"end": datetime.fromtimestamp(span.end, UTC)}
     if not span.instant:
         times |= {"start": datetime.fromtimestamp(span.start, UTC), "step_s": span.step_s}
-    return page.model_copy(update={"expr": expr, "source": "prometheus", **times, **extra})
+    made = cast(QueryAnswer, page)
+    return made.model_copy(update={"expr": expr, "source": "prometheus", **times, **extra})

@@ -1,0 +1,46 @@
+"""The monitoring worker, wired: settings, backends, tools. What the tools do is in tool_*.py and overview.py."""
+
+from collections.abc import AsyncIterator
+
+from opsbus import Worker
+from opsbus_monitoring.backends import Backends
+from opsbus_monitoring.overview import DASHBOARDS_URI, dashboards
+from opsbus_monitoring.settings import MonitoringSettings
+from opsbus_monitoring.tool_alerts import get_alerts
+from opsbus_monitoring.tool_dashboards import create_dashboard
+from opsbus_monitoring.tool_health import health_check
+from opsbus_monitoring.tool_query import query_metrics
+
+
+def build() -> Worker:
+    """A worker with everything it offers; several can run in one process."""
+    made = Worker(
+        "monitoring",
+        version="0.1.0",
+        title="Monitoring",
+        description="Metrics, alerts and dashboards: Prometheus, Alertmanager and Grafana.",
+        settings=MonitoringSettings,
+    )
+
+    @made.lifespan
+    async def lifespan(settings: MonitoringSettings) -> AsyncIterator[Backends]:
+        async with Backends(settings) as backends:
+            yield backends
+
+    made.tool(permission="metrics:query", read_only=True, title="Query metrics", timeout_s=60)(query_metrics)
+    made.tool(permission="alerts:read", read_only=True, title="Alerts")(get_alerts)
+    made.tool(permission="health:read", read_only=True, title="Health check")(health_check)
+    made.tool(permission="dashboards:write", title="Save a dashboard", destructive=True, timeout_s=60)(create_dashboard)
+    made.resource(
+        DASHBOARDS_URI,
+        name="dashboards",
+        permission="metrics:query",
+        mime_type="application/json",
+        title="Dashboards",
+        subscribable=True,
+    )(dashboards)
+    return made
+
+
+worker = build()
+service = worker.service(order=30, needs=("nats",))
