@@ -1,6 +1,11 @@
 """Real edges on the real bus, the conformance fixtures as their workers, and clients to talk to them."""
 
+import asyncio
 import importlib.util
+import itertools
+import json
+import os
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -113,8 +118,6 @@ async def served(run_edge: RunEdge, fixtures: ModuleType) -> AsyncIterator[Serve
 
 async def known(served: Served, tool: str = "test_simple_text") -> None:
     """Returns when the edge knows the tool."""
-    import asyncio
-
     changed = asyncio.Event()
     stop = served.edge.catalog.subscribe(lambda _: changed.set())
     try:
@@ -228,8 +231,6 @@ class Raw:
 
 def events(text: str) -> list[dict[str, Any]]:
     """The messages of an event stream."""
-    import json
-
     lines = [line.removeprefix("data:").strip() for line in text.splitlines() if line.startswith("data:")]
     return [json.loads(line) for line in lines if line]
 
@@ -251,3 +252,50 @@ async def raw() -> AsyncIterator[Callable[..., Raw]]:
 @pytest.fixture
 def read_events() -> Callable[[str], list[dict[str, Any]]]:
     return events
+
+
+class Process:
+    """An edge in a process of its own."""
+
+    def __init__(self, environment: dict[str, str], ready: Path) -> None:
+        self._environment = environment | {"OPSBUS_READY_FILE": str(ready)}
+        self._ready = ready
+        self.mcp_url = ""
+
+    async def __aenter__(self) -> "Process":
+        command = (sys.executable, "-m", "opsbus", "run", "edge")
+        self._process = await asyncio.create_subprocess_exec(
+            *command, env=self._environment, stderr=asyncio.subprocess.DEVNULL
+        )
+        async with asyncio.timeout(60):
+            while not self._ready.exists():
+                assert self._process.returncode is None, "the edge ended while it started"
+                await asyncio.sleep(0.05)
+        self.mcp_url = json.loads(self._ready.read_text())["http_url"] + "/mcp"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+    def signal(self, number: int) -> None:
+        """A signal to the process."""
+        self._process.send_signal(number)
+
+
+@pytest.fixture
+def spawn_edge(bus: Bus, run_edge: RunEdge, tmp_path: Path) -> Callable[[], Process]:
+    """``async with spawn_edge() as process``: an edge that can be killed."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "NATS_URL": bus.url,
+        "OPSBUS_NATS_SEED_FILE": str(bus.credentials("edge")),
+        "OPSBUS_EDGE_IDENTITY_KEY_FILE": str(tmp_path / "identity.pem"),
+        "OPSBUS_EDGE_SEAL_KEY_FILE": str(tmp_path / "seal.key"),
+        "OPSBUS_EDGE_JWT_SECRET_FILES": json.dumps([str(tmp_path / "jwt.secret")]),
+        "OPSBUS_EDGE_HTTP_PORT": "0",
+        "OPSBUS_LOG_LEVEL": "warning",
+    }
+    numbers = itertools.count()
+    return lambda: Process(environment, tmp_path / f"ready-{next(numbers)}.json")

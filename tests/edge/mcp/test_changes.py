@@ -35,8 +35,7 @@ class Heard:
 
 async def next_of(subscription, seconds=5):
     async with asyncio.timeout(seconds):
-        async for event in subscription:
-            return event
+        return await anext(aiter(subscription))
 
 
 async def test_a_session_hears_of_new_tools_and_prompts(served, connect):
@@ -53,12 +52,15 @@ async def test_a_session_hears_of_new_tools_and_prompts(served, connect):
 
 
 async def test_a_listening_client_hears_what_it_asked_for_alone(served, connect):
-    async with connect(served.mcp_url) as client:
-        async with client.listen(tools_list_changed=True) as tools, client.listen(prompts_list_changed=True) as prompts:
-            await client.call_tool("test_trigger_tool_change")
-            assert type(await next_of(tools)).__name__ == "ToolsListChanged"
-            with pytest.raises(TimeoutError):
-                await next_of(prompts, 0.3)
+    async with (
+        connect(served.mcp_url) as client,
+        client.listen(tools_list_changed=True) as tools,
+        client.listen(prompts_list_changed=True) as prompts,
+    ):
+        await client.call_tool("test_trigger_tool_change")
+        assert type(await next_of(tools)).__name__ == "ToolsListChanged"
+        with pytest.raises(TimeoutError):
+            await next_of(prompts, 0.3)
 
 
 async def test_a_new_worker_is_listed_within_a_second_or_so(served, connect, run_worker):
@@ -114,13 +116,12 @@ async def test_only_what_can_be_watched_is_subscribed_to(served, connect, uri):
 
 
 async def test_the_acknowledgement_names_what_is_honoured(served, connect):
-    async with connect(served.mcp_url) as client:
-        async with client.listen(tools_list_changed=True, resource_subscriptions=[WATCHED, "test://nowhere"]) as stream:
-            assert stream.honored.resource_subscriptions == [WATCHED]
-            assert stream.honored.tools_list_changed is True
-    async with connect(served.mcp_url, roles=("none",)) as stranger:
-        async with stranger.listen(tools_list_changed=True, resource_subscriptions=[WATCHED]) as stream:
-            assert not stream.honored.resource_subscriptions
+    asked = {"tools_list_changed": True, "resource_subscriptions": [WATCHED, "test://nowhere"]}
+    async with connect(served.mcp_url) as client, client.listen(**asked) as stream:
+        assert stream.honored.resource_subscriptions == [WATCHED]
+        assert stream.honored.tools_list_changed is True
+    async with connect(served.mcp_url, roles=("none",)) as stranger, stranger.listen(**asked) as stream:
+        assert not stream.honored.resource_subscriptions
 
 
 async def test_a_worker_is_believed_about_its_own_resources_alone(served, connect, bus):

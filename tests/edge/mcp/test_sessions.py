@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import signal
-import sys
 
 import pytest
 
@@ -157,7 +155,7 @@ async def test_events_of_one_session_are_not_replayed_to_another(served, raw):
 
 
 async def test_a_body_over_the_bound_is_refused_at_either_edge(two, raw):
-    one, other = two
+    one, _ = two
     client = raw()
     session = await client.initialize(one.mcp_url)
     for served in two:
@@ -190,56 +188,13 @@ async def test_sessions_are_bounded(run_edge, raw):
             await client.initialize(served.mcp_url)
 
 
-class Process:
-    """An edge in a process of its own."""
-
-    def __init__(self, environment, ready):
-        self._environment = environment
-        self._ready = ready
-
-    async def __aenter__(self):
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "opsbus", "run", "edge", env=self._environment, stderr=asyncio.subprocess.DEVNULL
-        )
-        async with asyncio.timeout(30):
-            while not self._ready.exists():
-                assert self._process.returncode is None
-                await asyncio.sleep(0.05)
-        return json.loads(self._ready.read_text())["http_url"] + "/mcp"
-
-    async def __aexit__(self, *_):
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
-
-    def signal(self, number):
-        self._process.send_signal(number)
-
-
-@pytest.fixture
-def edge_process(bus, run_edge, tmp_path):
-    environment = {
-        "PATH": os.environ["PATH"],
-        "NATS_URL": bus.url,
-        "OPSBUS_NATS_SEED_FILE": str(bus.credentials("edge")),
-        "OPSBUS_EDGE_IDENTITY_KEY_FILE": str(tmp_path / "identity.pem"),
-        "OPSBUS_EDGE_SEAL_KEY_FILE": str(tmp_path / "seal.key"),
-        "OPSBUS_EDGE_JWT_SECRET_FILES": json.dumps([str(tmp_path / "jwt.secret")]),
-        "OPSBUS_EDGE_HTTP_PORT": "0",
-        "OPSBUS_READY_FILE": str(tmp_path / "ready.json"),
-    }
-    return Process(environment, tmp_path / "ready.json")
-
-
-async def test_a_dead_owner_s_session_is_not_found_and_a_new_one_works(
-    run_edge, fixtures, wait_known, edge_process, raw
-):
+async def test_a_dead_owner_s_session_is_not_found_and_a_new_one_works(run_edge, fixtures, wait_known, spawn_edge, raw):
     client = raw()
-    async with run_edge() as served, edge_process as dying_url:
+    async with run_edge() as served, spawn_edge() as dying:
         await wait_known(served)
-        session = await client.initialize(dying_url)
+        session = await client.initialize(dying.mcp_url)
         assert "result" in await client.call(served.mcp_url, session, "test_simple_text")
-        edge_process.signal(signal.SIGKILL)
+        dying.signal(signal.SIGKILL)
         ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
         async with asyncio.timeout(SILENCE_MAX_S + 5):
             response = await client.post(served.mcp_url, session, ping)
@@ -250,7 +205,7 @@ async def test_a_dead_owner_s_session_is_not_found_and_a_new_one_works(
 
 
 async def test_an_owner_that_falls_silent_in_mid_call_leaves_the_truth(
-    run_edge, run_worker, wait_known, edge_process, raw, read_events, monkeypatch
+    run_edge, run_worker, wait_known, spawn_edge, raw, read_events, monkeypatch
 ):
     """Frozen, not dead: no responders is not heard. The client is told that the outcome is unknown."""
     from opsbus import Context, Worker
@@ -266,13 +221,13 @@ async def test_an_owner_that_falls_silent_in_mid_call_leaves_the_truth(
         return "written"
 
     client = raw()
-    async with run_worker(worker, drain_timeout_s=0), run_edge() as served, edge_process as dying_url:
+    async with run_worker(worker, drain_timeout_s=0), run_edge() as served, spawn_edge() as dying:
         await wait_known(served, "demo_write")
-        session = await client.initialize(dying_url)
+        session = await client.initialize(dying.mcp_url)
         call = asyncio.create_task(client.call(served.mcp_url, session, "demo_write"))
         async with asyncio.timeout(10):
             await started.wait()
-        edge_process.signal(signal.SIGSTOP)
+        dying.signal(signal.SIGSTOP)
         async with asyncio.timeout(15):
             answer = await call
         assert answer["result"]["isError"] is True
