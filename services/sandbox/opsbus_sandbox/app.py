@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-import ssl
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,33 +10,40 @@ from aiohttp import web
 
 from opsbus.service import Service
 from opsbus_sandbox.__main__ import run
-from opsbus_sandbox.certificates import make_certificate
-from opsbus_sandbox.clock import Clock
-from opsbus_sandbox.estate.build import build_estate
-from opsbus_sandbox.estate.cluster import CLUSTER, KUBERNETES_VERSION
-from opsbus_sandbox.estate.software import EstateSoftware
-from opsbus_sandbox.kube.identity import User
-from opsbus_sandbox.kube.reconcile.loop import Reconciler
-from opsbus_sandbox.kube.server import KubeServer
+from opsbus_sandbox.cluster import Cluster, start_cluster
 from opsbus_sandbox.kube.store import ObjectStore
-from opsbus_sandbox.kubeconfig import write_kubeconfig
+from opsbus_sandbox.listen import listen
 from opsbus_sandbox.metrics.app import build_app
 from opsbus_sandbox.settings import SandboxSettings
-
-_STOP_TIMEOUT_S = 1.0
 
 
 @dataclass
 class Estate:
-    """A running estate. `close` stops it; nothing of it is kept. `tokens` are by account name."""
+    """A running estate. `close` stops it; nothing of it is kept."""
 
-    kube_url: str
+    cluster: Cluster
     prometheus_url: str
-    kubeconfig: Path
-    tokens: dict[str, str]
-    store: ObjectStore
-    _runners: list[web.AppRunner]
-    _tasks: list[asyncio.Task[Any]]
+    _monitoring: web.AppRunner
+
+    @property
+    def kube_url(self) -> str:
+        """The Kubernetes API."""
+        return self.cluster.url
+
+    @property
+    def kubeconfig(self) -> Path:
+        """How kubectl and the workers get in; the platform's own account is the current context."""
+        return self.cluster.kubeconfig
+
+    @property
+    def tokens(self) -> dict[str, str]:
+        """The bearer tokens, by account name."""
+        return self.cluster.tokens
+
+    @property
+    def store(self) -> ObjectStore:
+        """The cluster's objects."""
+        return self.cluster.store
 
     @property
     def alertmanager_url(self) -> str:
@@ -65,13 +68,8 @@ class Estate:
 
     async def close(self) -> None:
         """Stop serving, end open watches, stop the controllers."""
-        for runner in self._runners:
-            await runner.cleanup()
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await self._monitoring.cleanup()
+        await self.cluster.close()
 
 
 async def serve(
@@ -84,47 +82,16 @@ async def serve(
 
 
 async def start(settings: SandboxSettings) -> Estate:
-    """Build the estate, start its controllers and serve it. Raises OSError when a port is taken."""
-    clock = Clock(settings.speed)
-    store = ObjectStore(clock, history_limit=settings.history_limit, seed=settings.seed)
-    build_estate(store)
-    software = EstateSoftware(clock)
-    tokens = {name: account.token or secrets.token_urlsafe(24) for name, account in settings.accounts.items()}
-    users = {tokens[name]: User(account.user, account.groups) for name, account in settings.accounts.items()}
-    server = KubeServer(store, software, users, version=KUBERNETES_VERSION, bookmark_every_s=settings.bookmark_every_s)
-    certificate = make_certificate(settings.host)
-    kube, kube_url = await _listen(server.app(), settings.host, settings.kube_port, certificate.context)
-    monitoring = build_app(
-        store, scrape_targets=settings.scrape_targets, grafana_token=settings.grafana_token.get_secret_value()
-    )
+    """Start the cluster, then its monitoring. Raises OSError when a port is taken."""
+    cluster = await start_cluster(settings)
+    token = settings.grafana_token.get_secret_value()
+    monitoring = build_app(cluster.store, scrape_targets=settings.scrape_targets, grafana_token=token)
     try:
-        metrics, prometheus_url = await _listen(monitoring, settings.host, settings.metrics_port)
+        runner, url = await listen(monitoring, settings.host, settings.metrics_port)
     except OSError:
-        await kube.cleanup()
+        await cluster.close()
         raise
-    kubeconfig = settings.state_dir / "kubeconfig"
-    write_kubeconfig(
-        kubeconfig, cluster=CLUSTER, server=kube_url, authority_pem=certificate.authority_pem, namespace="shop",
-        tokens=tokens,
-    )  # fmt: skip
-    controllers = asyncio.create_task(Reconciler(store, software).run(), name="sandbox-controllers")
-    return Estate(kube_url, prometheus_url, kubeconfig, tokens, store, [kube, metrics], [controllers])
-
-
-async def _listen(
-    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
-) -> tuple[web.AppRunner, str]:
-    """Serve one application; the runner and the actual address are returned."""
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=_STOP_TIMEOUT_S, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port, ssl_context=tls).start()
-    except OSError:
-        await runner.cleanup()
-        raise
-    actual = runner.addresses[0][1]
-    shown = f"[{host}]" if ":" in host else host
-    return runner, f"{'https' if tls else 'http'}://{shown}:{actual}"
+    return Estate(cluster, url, runner)
 
 
 service = Service(

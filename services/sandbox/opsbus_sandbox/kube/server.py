@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -40,11 +41,13 @@ class KubeServer:
         self._version = version
         self._bookmark_every_s = bookmark_every_s
         self._authorizer = Authorizer(store)
+        self._streams: set[asyncio.Future[web.StreamResponse]] = set()
         self._handlers = Handlers(store, self._authorizer)
 
     def app(self) -> web.Application:
         """The aiohttp application."""
         app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.on_shutdown.append(self._close_streams)
         app.router.add_route("*", "/{path:.*}", self._serve)
         return app
 
@@ -75,13 +78,27 @@ class KubeServer:
             raise unknown_resource()
         call = Call(kind, info, user, request)
         if info.verb == "watch" and "watch" in kind.verbs:
-            return await stream_watch(self._store, call, bookmark_every_s=self._bookmark_every_s)
+            return await self._while_open(stream_watch(self._store, call, bookmark_every_s=self._bookmark_every_s))
         if info.subresource == "log":
-            return await stream_log(self._handlers.registry, self._software, call)
+            return await self._while_open(stream_log(self._handlers.registry, self._software, call))
         form = accepted_form(request.headers.get("Accept", ""))
         answer = await self._handlers.handle(call)
         body = in_form(form, kind, answer.body, request.query.get("includeObject", "Metadata"))
         return _json_response(body, answer, form.content_type)
+
+    async def _while_open(self, stream: Coroutine[Any, Any, web.StreamResponse]) -> web.StreamResponse:
+        """Await a stream that may last for ever, unless the server closes."""
+        task = asyncio.ensure_future(stream)
+        self._streams.add(task)
+        try:
+            return await task
+        finally:
+            task.cancel()
+            self._streams.discard(task)
+
+    async def _close_streams(self, _: web.Application) -> None:
+        for task in self._streams:
+            task.cancel()
 
     def _authorize(self, user: User, question: Question) -> None:
         if not self._authorizer.allows(user.name, user.groups, question):

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from opsbus_sandbox.clock import micro_timestamp, parse_timestamp
 from opsbus_sandbox.kube.errors import bad_request
 from opsbus_sandbox.kube.resources import AUTOSCALERS_V1, BY_PLURAL, EVENTS_V1, ResourceType
 
@@ -51,6 +52,9 @@ def to_stored(kind: ResourceType, body: Any) -> Any:
 
 
 def _event(obj: Obj) -> Obj:
+    # This version requires a time of its own, which events of the first version do not have.
+    since = obj.get("firstTimestamp") or obj["metadata"].get("creationTimestamp")
+    obj = {"eventTime": micro_timestamp(parse_timestamp(since)) if since else None} | obj
     return {_EVENT_NAMES.get(name, name): value for name, value in obj.items()}
 
 

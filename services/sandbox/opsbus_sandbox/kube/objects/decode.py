@@ -6,6 +6,7 @@ import base64
 import binascii
 from typing import Any
 
+from opsbus_sandbox.clock import micro_timestamp, parse_timestamp, timestamp
 from opsbus_sandbox.kube.errors import ApiError, bad_request
 from opsbus_sandbox.kube.objects.schema import ListOf, Struct, schema_of
 from opsbus_sandbox.kube.quantity import parse_quantity
@@ -15,6 +16,8 @@ Obj = dict[str, Any]
 
 _GO_KINDS: list[tuple[type, str]] = [(bool, "bool"), (int, "number"), (float, "number"), (str, "string")]
 _LIMITS = {"int32": 2**31, "int64": 2**63}
+# Maps of the user's own keys and values.
+_PLAIN_TEXT = ("annotations", "binaryData", "data", "labels", "matchLabels", "stringData")
 _QUANTITY_FORM = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 
 
@@ -40,6 +43,7 @@ def decode(kind: ResourceType, body: Any) -> tuple[Obj, list[str]]:
     obj = {**body, "apiVersion": kind.api_version, "kind": kind.kind}
     if not isinstance(obj.setdefault("metadata", {}), dict):
         raise _undecodable(kind, "json: cannot unmarshal the metadata into Go value of type v1.ObjectMeta")
+    obj = _with_plain_times(obj)
     schema = schema_of(kind.plural, kind.kind)
     if schema is None:
         return obj, []
@@ -49,6 +53,21 @@ def decode(kind: ResourceType, body: Any) -> tuple[Obj, list[str]]:
     except _MismatchError as error:
         raise _undecodable(kind, str(error)) from error
     return decoded, unknown
+
+
+def _with_plain_times(value: Any, key: str = "") -> Any:
+    """Times as the server writes them (`...Z`): clients send them back in whatever form their language prefers."""
+    if isinstance(value, dict):
+        return {k: v if k in _PLAIN_TEXT else _with_plain_times(v, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_with_plain_times(item) for item in value]
+    if isinstance(value, str) and key.endswith(("Time", "Timestamp")):
+        try:
+            moment = parse_timestamp(value)
+        except ValueError:
+            return value
+        return micro_timestamp(moment) if key == "eventTime" or moment.microsecond else timestamp(moment)
+    return value
 
 
 def strict_error(kind: ResourceType, unknown: list[str]) -> ApiError:
