@@ -80,6 +80,7 @@ def _listing(answer: dict[str, Any]) -> Listing:
 async def _ask(only: Sequence[str]) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",
         "-m",
         "opsbus",
         "services",

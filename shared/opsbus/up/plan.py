@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,24 +55,37 @@ def nats_spec(folder: Folder, keyring: Keyring, port: int) -> Spec:
 
 
 def service_specs(plan: Plan, services: Sequence[Installed]) -> list[Spec]:
-    """The services' processes."""
+    """The services' processes. Each worker keeps its port from run to run, so that metrics can be fetched from it."""
     wanted = [service for service in services if service.name != SANDBOX or plan.brought.sandbox_faces]
-    sandbox = [service.name for service in wanted if service.name == SANDBOX]
-    workers = [service.name for service in wanted if _phase(service) in (Phase.WORKER, Phase.RECORD)]
-    return [_spec(plan, service, sandbox, workers) for service in wanted]
+    known = plan.folder.state / "ports.json"
+    worker_ports = {
+        service.name: ports.remembered(known, service.name)
+        for service in wanted
+        if _phase(service) in (Phase.WORKER, Phase.RECORD)
+    }
+    return [_spec(plan, service, wanted, worker_ports) for service in wanted]
 
 
-def _spec(plan: Plan, service: Installed, sandbox: list[str], workers: list[str]) -> Spec:
+def _spec(plan: Plan, service: Installed, wanted: list[Installed], worker_ports: dict[str, int]) -> Spec:
     phase = _phase(service)
     ready_file = plan.folder.ready_file(service.name)
-    before = {Phase.EDGE: [*sandbox, *workers], Phase.BACKEND: []}.get(phase, sandbox)
+    sandbox = [other.name for other in wanted if other.name == SANDBOX]
+    before = {Phase.EDGE: [*sandbox, *worker_ports], Phase.BACKEND: []}.get(phase, sandbox)
+
+    def command() -> Command:
+        environment = _environment(plan, service, ready_file)
+        if phase is Phase.BACKEND:
+            environment |= _sandbox_environment(plan, worker_ports.values())
+        port = worker_ports.get(service.name, 0)
+        if port and ports.is_free(port):
+            environment["OPSBUS_HTTP_PORT"] = str(port)
+        return Command((sys.executable, "-P", "-m", "opsbus", "run", service.name), environment)
+
     return Spec(
         name=service.name,
         phase=phase,
         log=plan.folder.log(service.name),
-        command=lambda: Command(
-            (sys.executable, "-m", "opsbus", "run", service.name), _environment(plan, service, ready_file)
-        ),
+        command=command,
         probe=probe.service_ready(ready_file),
         needs=tuple(dict.fromkeys([NATS, *before, *service.needs])),
         before_start=lambda: ready_file.unlink(missing_ok=True),
@@ -101,15 +114,20 @@ def _environment(plan: Plan, service: Installed, ready_file: Path) -> dict[str, 
     if seed is not None:
         found["OPSBUS_NATS_SEED_FILE"] = str(seed)
     if service.kind == "backend":
-        return found | _sandbox_environment(plan)
+        return found
     if service.kind == "edge":
         return found | _edge_environment(plan)
     found |= faces_environment(plan.sandbox_facts(), plan.brought.sandbox_faces)
     return found | _store_environment(plan, service)
 
 
-def _sandbox_environment(plan: Plan) -> dict[str, str]:
-    return {"OPSBUS_SANDBOX_STATE_DIR": str(plan.folder.state / SANDBOX)}
+def _sandbox_environment(plan: Plan, worker_ports: Iterable[int]) -> dict[str, str]:
+    """Where it keeps its kubeconfig, and whose metrics its Prometheus fetches beside those of its own estate."""
+    targets = [f"http://{ports.HOST}:{port}/metrics" for port in (plan.edge_port, *worker_ports)]
+    return {
+        "OPSBUS_SANDBOX_STATE_DIR": str(plan.folder.state / SANDBOX),
+        "OPSBUS_SANDBOX_SCRAPE_TARGETS": json.dumps(targets),
+    }
 
 
 def _edge_environment(plan: Plan) -> dict[str, str]:

@@ -33,5 +33,7 @@ def remembered(path: Path, name: str) -> int:
     if isinstance(port, int) and 0 < port < 65_536 and is_free(port):
         return port
     port = free()
+    while port in known.values():
+        port = free()
     write_json(path, {**known, name: port})
     return port

@@ -68,11 +68,8 @@ async def provision_bus(settings: Settings, signer: Signer | None, replicas: int
 
 
 def told(steps: list[Step]) -> str:
-    """``4 streams, 4 buckets created`` or ``nothing to change``."""
-    parts = []
-    for action in ("created", "updated"):
-        counted = Counter(step.kind for step in steps if step.action == action)
-        words = [f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counted.items()]
-        if words:
-            parts.append(f"{', '.join(words)} {action}")
-    return "; ".join(parts) or "nothing to change"
+    """``9 streams and buckets created`` or ``nothing to change``."""
+    counted = Counter(step.action for step in steps if step.action in ("created", "updated"))
+    return (
+        ", ".join(f"{count} streams and buckets {action}" for action, count in counted.items()) or "nothing to change"
+    )

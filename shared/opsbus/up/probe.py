@@ -4,9 +4,10 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from opsbus.up.folder import read_json
 from opsbus.up.model import Ready
@@ -30,9 +31,18 @@ def service_ready(ready_file: Path) -> Callable[[], Awaitable[Ready | None]]:
             status, _ = await http_get(f"{url.rstrip('/')}/ready")
             if status != 200:
                 return None
-        return Ready(str(url or ""), facts)
+        return Ready(str(url or "") or _addresses(facts), facts)
 
     return probe
+
+
+def _addresses(facts: Mapping[str, Any]) -> str:
+    """Of a process with several faces: the first at each port, ``kubernetes :36001 · prometheus :40121``."""
+    found: dict[int | None, str] = {}
+    for name, value in facts.items():
+        if name.endswith("_url") and isinstance(value, str):
+            found.setdefault(urlsplit(value).port, name.removesuffix("_url"))
+    return " · ".join(f"{name} :{port}" for port, name in found.items())
 
 
 def bus_ready(host: str, port: int) -> Callable[[], Awaitable[Ready | None]]:

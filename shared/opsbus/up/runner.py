@@ -109,6 +109,8 @@ class _Platform:
             listing = await self._listing()
             plan = await self._start_bus(listing)
             self._plan = plan
+            if self._brought.named:
+                self._screen.say(f"yours in place of the sandbox: {', '.join(self._brought.named)}", style="cyan")
             specs = service_specs(plan, listing)
             for spec in specs:
                 logfile.fresh(spec.log)

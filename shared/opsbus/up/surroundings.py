@@ -22,6 +22,8 @@ class Surroundings:
     """Empty: ours."""
     real: tuple[str, ...]
     """Variables of FACES that are set."""
+    named: tuple[str, ...]
+    """All variables that stand for a real system in place of ours."""
     cmdb: bool
     """A CMDB or a database was brought: it is not filled with the practice estate."""
     database_url: str
@@ -42,6 +44,7 @@ def surroundings(environment: Mapping[str, str]) -> Surroundings:
     return Surroundings(
         nats_url=given("NATS_URL"),
         real=tuple(name for name in FACES if given(name)),
+        named=tuple(name for name in (*FACES, "CMDB_URL", "DATABASE_URL") if given(name)),
         cmdb=bool(given("CMDB_URL") or given("DATABASE_URL")),
         database_url=given("DATABASE_URL"),
     )
