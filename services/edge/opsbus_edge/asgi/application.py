@@ -22,6 +22,7 @@ from opsbus_edge.asgi.http import (
     Send,
     answer,
     answer_error,
+    discard,
     headers_of,
     stripped,
 )
@@ -35,6 +36,7 @@ log = logs.get("edge")
 MCP_PATH = "/mcp"
 CALLER = "opsbus.caller"
 """Key of the scope under which the MCP face finds the Caller."""
+TOO_LARGE = 413
 _METRICS_TYPE = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 _OPEN = frozenset({"/live", "/ready", "/health", "/metrics"})
 """Asked by probes, which know no token and no host name."""
@@ -71,6 +73,8 @@ class Application:
         try:
             await self._http(scope, receive, started)
         except BodyError as error:
+            if error.status == TOO_LARGE:
+                await discard(receive)
             await answer_error(started, error.error, error.status, [("connection", "close")])
         except Disconnected:
             log.debug("the client went away", path=scope["path"][:200])

@@ -1,6 +1,7 @@
 """The small change of HTTP: headers in, bodies in, answers out. No routes live here."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -16,6 +17,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = (b"content-type", b"application/json")
+DISCARD_BYTES_MAX = 16 * 1024 * 1024
+DISCARD_S = 2.0
 _ONCE = frozenset({"authorization", "host", "content-length", "content-type", "origin", "mcp-session-id"})
 
 
@@ -84,6 +87,18 @@ async def _read_on(message: Message, receive: Receive, bytes_max: int) -> bytes:
         if not message.get("more_body"):
             return bytes(parts)
         message = await receive()
+
+
+async def discard(receive: Receive) -> None:
+    """Take what a client still sends, within bounds: one that cannot finish sending does not read its answer."""
+    left = DISCARD_BYTES_MAX
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return
 
 
 def replay(body: bytes, receive: Receive) -> Receive:

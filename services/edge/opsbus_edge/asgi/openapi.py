@@ -42,7 +42,7 @@ _RESULT = {
     },
 }
 _ARGUMENTS = {"type": "object", "description": "By the tool's input schema.", "additionalProperties": True}
-_TIMEOUT = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 3600, "description": "Seconds at most."}
+_TIMEOUT = {"type": ["number", "null"], "minimum": 1, "maximum": 3600, "description": "Seconds at most."}
 
 
 def document(catalog: Catalog, caller: Caller | None) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Execute(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     arguments: dict[str, Any] = Field(default_factory=dict, description="The tool's arguments, by its input schema.")
-    timeout_s: float | None = Field(default=None, gt=0, le=3600, description="Not longer than this. Seconds.")
+    timeout_s: float | None = Field(default=None, ge=1, le=3600, description="Not longer than this. Seconds.")
 
 
 class ExecuteNamed(Execute):

@@ -9,7 +9,6 @@ import anyio
 import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import REQUEST_TIMEOUT, Implementation, Tool
 
@@ -59,15 +58,19 @@ async def run(wanted: Wanted) -> int:
     Raises:
         Failure: there is no result.
     """
+    refusals: list[int] = []
     try:
         with anyio.fail_after(wanted.timeout_s):
-            async with _client(wanted) as client:
+            async with _client(wanted, refusals) as client:
                 tools = await _tools(client)
                 if not wanted.tool:
                     show_tools(tools, as_json=wanted.as_json)
                     return 0
                 return await _call(client, wanted, tools)
     except (TimeoutError, MCPError, httpx2.HTTPError, ExceptionGroup) as error:
+        if refusals:
+            hint = "give a good one with --token, or name its role with --role"
+            raise Failure(f"{wanted.url} does not accept the token ({refusals[0]})", hint, NOT_ALLOWED) from None
         raise _failure(_first(error), wanted) from None
 
 
@@ -96,10 +99,17 @@ async def _tools(client: Client) -> dict[str, Tool]:
 
 
 @asynccontextmanager
-async def _client(wanted: Wanted) -> AsyncIterator[Client]:
+async def _client(wanted: Wanted, refusals: list[int]) -> AsyncIterator[Client]:
+    """The client; statuses 401 and 403 are put into ``refusals``, for the SDK does not tell them."""
+
+    async def look(response: httpx2.Response) -> None:
+        if response.status_code in (401, 403):
+            refusals.append(response.status_code)
+
     headers = {"Authorization": f"Bearer {wanted.token}"} if wanted.token else {}
+    timeout = httpx2.Timeout(30.0, read=wanted.timeout_s)
     asks = wanted.yes or sys.stdin.isatty()
-    async with create_mcp_http_client(headers=headers) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=timeout, event_hooks={"response": [look]}) as http:
         client = Client(
             streamable_http_client(f"{wanted.url}/mcp", http_client=http),
             mode="legacy" if wanted.legacy else "auto",
@@ -146,7 +156,5 @@ def _of_rpc(error: MCPError) -> Failure:
 def _of_http(error: httpx2.HTTPError, wanted: Wanted) -> Failure:
     if isinstance(error, httpx2.HTTPStatusError):
         status = error.response.status_code
-        if status in (401, 403):
-            return Failure(f"{wanted.url} does not accept the token ({status})", "give one with --token", NOT_ALLOWED)
         return Failure(f"{wanted.url} answered {status}", "look at the edge's log, or run 'opsbus doctor'", UNREACHABLE)
     return Failure(f"no edge answers at {wanted.url}", "is it running? 'opsbus doctor' looks", UNREACHABLE)

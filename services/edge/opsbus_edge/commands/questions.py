@@ -1,15 +1,13 @@
 """A tool's questions at the terminal: a form field by field, or every answer yes."""
 
-import asyncio
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from mcp.client.session import ElicitationFnT
 from mcp_types import ElicitRequestFormParams, ElicitResult
-
-_ASKING = asyncio.Lock()
-"""Questions that come together are asked one after the other."""
 
 
 def answerer(*, yes: bool) -> ElicitationFnT:
@@ -19,10 +17,29 @@ def answerer(*, yes: bool) -> ElicitationFnT:
         if not isinstance(params, ElicitRequestFormParams):
             typer.echo(f"The tool wants you to visit a page, which this command cannot do: {params.url}", err=True)
             return ElicitResult(action="decline")
-        async with _ASKING:
-            return await asyncio.to_thread(_agree if yes else _ask, params)
+        # In the main thread and without the event loop: a thread that waits for input cannot be stopped by Ctrl-C.
+        try:
+            with _interruptible():
+                return _agree(params) if yes else _ask(params)
+        except KeyboardInterrupt:
+            return ElicitResult(action="cancel")
 
     return answer
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the question; the event loop would keep the signal for itself until it runs again."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    except ValueError:  # not the main thread: nobody sits here
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _agree(params: ElicitRequestFormParams) -> ElicitResult:

@@ -24,4 +24,4 @@ def deciding(permissions: tuple[str, ...], needed: str) -> tuple[bool, str]:
 
 @lru_cache(maxsize=4_096)
 def _pattern(glob: str) -> re.Pattern[str]:
-    return re.compile(".*".join(re.escape(part) for part in glob.split("*")))
+    return re.compile(".*".join(re.escape(part) for part in glob.split("*")), re.DOTALL)
