@@ -92,7 +92,7 @@ def sparkline(values: Sequence[float | None], width: int = SPARK_WIDTH) -> str:
 
 
 def rounded(value: float | None) -> float | None:
-    """Six significant digits: what a person or a model reads; None stays, infinities become None."""
+    """Six significant digits, ten of large numbers (times, bytes); None stays, infinities become None."""
     if value is None or not math.isfinite(value):
         return None
-    return float(f"{value:.6g}")
+    return float(f"{value:.6g}" if abs(value) < 1e6 else f"{value:.10g}")

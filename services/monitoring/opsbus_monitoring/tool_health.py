@@ -90,7 +90,7 @@ async def health_check(
         checks += await _guarded("targets", "targets", check_targets(backends))
     if scope in ("all", "alerts"):
         checks += await _guarded("alerts", "alerts", check_alerts(backends, None, None))
-    return _report(scope if scope != "all" else "monitoring", checks)
+    return _report(scope, checks)
 
 
 async def check_systems(backends: Backends) -> list[Health]:

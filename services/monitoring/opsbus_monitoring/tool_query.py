@@ -112,7 +112,7 @@ def worded(error: BackendError, expr: str) -> ToolError:
     fault = told(error)
     if error.code == "bad_request" and not fault.hint:
         fault.hint = "Prometheus' own words; correct the expression."
-        if "range vector" in error.message:
+        if "instant Vector" in error.message:
             fault.hint = (
                 "Wrap the range vector in rate(), increase() or avg_over_time(), or ask with start equal to end."
             )
@@ -143,6 +143,10 @@ async def shown(
     common = common_labels(ordered) if len(ordered) > 1 else {}
     extra["common_labels"] = common
     rows = [row_of(series, span, reduce, common) for series in ordered[:max_series]]
+    if any(row.missing and row.points and row.missing > row.points for row in rows):
+        notes.append(
+            "some series have no value at most moments: they are new or gone, or a range in brackets is too short"
+        )
     page = QueryAnswer.fit(rows, budget_bytes=BUDGET_BYTES, total=len(ordered), warnings=notes, as_of=now)
     page.page.truncated = len(page.items) < len(ordered)
     return _completed(page, expr, span, extra)
