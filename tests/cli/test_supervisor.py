@@ -160,6 +160,14 @@ async def test_a_wrong_setting_is_not_tried_again(tmp_path: Path) -> None:
     assert "setting" in hint
 
 
+async def test_what_is_only_waited_for_may_fail(tmp_path: Path) -> None:
+    specs = [fake(tmp_path, "edge", after=("worker",)), fake(tmp_path, "worker", "die_at_start", "2")]
+    async with running(specs) as (supervisor, told):
+        assert await supervisor.start() == ["worker"]
+        assert set(supervisor.pids) == {"edge"}
+    assert told.when("worker", State.FAILED) < told.when("edge", State.STARTING)
+
+
 async def test_the_end_of_the_bus_is_the_end_of_the_platform(tmp_path: Path) -> None:
     specs = [fake(tmp_path, "bus", "die_at_start", "2", phase=Phase.BUS), fake(tmp_path, "worker", needs=("bus",))]
     async with running(specs) as (supervisor, _):

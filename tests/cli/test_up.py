@@ -253,7 +253,8 @@ def test_a_worker_that_cannot_start_is_shown_and_the_rest_runs(
     said = running.read_until("Ctrl-C stops")
     assert "fakework ended with exit code 2; given up" in said
     assert "setting port: 'x' is no number" in said
-    assert "without fakework" in said
+    assert "without fakework: see above" in said
+    assert "✓ fakeedge" in said
 
 
 def test_a_taken_port_is_said(up: Callable[..., Up], fakes: Callable[..., dict[str, str]]) -> None:

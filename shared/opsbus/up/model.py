@@ -62,6 +62,8 @@ class Spec:
     """Asked again and again until it answers with a Ready."""
     needs: tuple[str, ...] = ()
     """Names of processes that must be ready first; a name nobody has is no obstacle."""
+    after: tuple[str, ...] = ()
+    """Names of processes that are waited for, be they ready or given up."""
     before_start: Callable[[], None] = lambda: None
     stop_timeout_s: float = 20.0
     """How long it may drain before it is killed."""

@@ -70,7 +70,6 @@ def _spec(plan: Plan, service: Installed, wanted: list[Installed], worker_ports:
     phase = _phase(service)
     ready_file = plan.folder.ready_file(service.name)
     sandbox = [other.name for other in wanted if other.name == SANDBOX]
-    before = {Phase.EDGE: [*sandbox, *worker_ports], Phase.BACKEND: []}.get(phase, sandbox)
 
     def command() -> Command:
         environment = _environment(plan, service, ready_file)
@@ -87,7 +86,9 @@ def _spec(plan: Plan, service: Installed, wanted: list[Installed], worker_ports:
         log=plan.folder.log(service.name),
         command=command,
         probe=probe.service_ready(ready_file),
-        needs=tuple(dict.fromkeys([NATS, *before, *service.needs])),
+        # A worker without its sandbox would look for real systems, such as the cluster of ~/.kube/config.
+        needs=tuple(dict.fromkeys([NATS, *(sandbox if worker_ports.get(service.name) else []), *service.needs])),
+        after=tuple(worker_ports) if phase is Phase.EDGE else (),
         before_start=lambda: ready_file.unlink(missing_ok=True),
         stop_timeout_s=40.0,
     )

@@ -117,8 +117,9 @@ class _Platform:
             self._screen.expect([spec.name for spec in specs])
             self._supervisor.add(specs)
             failed = await self._supervisor.start()
-        if EDGE in failed:
-            raise StartError("the edge did not start", f"its log: {shown(self._folder.log(EDGE))}")
+        for found in listing:
+            if found.kind == EDGE and found.name in failed:
+                raise StartError("the edge did not start", f"its log: {shown(self._folder.log(found.name))}")
         summary = self._summary(plan, listing, failed)
         self._write_run_file(plan, summary)
         show(self._screen.console, summary, time.monotonic() - started)

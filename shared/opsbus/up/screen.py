@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.padding import Padding
 from rich.spinner import Spinner
@@ -110,11 +110,22 @@ class Screen:
     def trouble(self, name: str, what: str, log_lines: Sequence[str], hint: str) -> None:
         """A process ended that should not have: what happened, its last words, what to do."""
         clock = time.strftime("%H:%M:%S")
-        lines: list[Text] = [Text.assemble((f"  ✗ {name} ", "bold red"), what, (f"  {clock}", "dim"))]
-        lines += [Text.assemble(("    │ ", "red"), (line, "dim")) for line in log_lines]
+        self._indented("  ✗ ", "bold red", Text.assemble((name, "bold red"), f" {what}", (f"  {clock}", "dim")))
+        for line in log_lines:
+            self._indented("    │ ", "red", Text(line, style="dim"))
         if hint:
-            lines.append(Text.assemble(("    → ", "yellow"), hint))
-        self.console.print(Group(*lines), soft_wrap=True)
+            self._indented("    → ", "yellow", Text(hint))
+
+    def _indented(self, mark: str, style: str, text: Text) -> None:
+        """A line after a mark; on a terminal it wraps behind the mark, anywhere else it stays whole."""
+        if not self.console.is_terminal:
+            self.console.print(Text.assemble((mark, style), text), soft_wrap=True)
+            return
+        table = Table.grid()
+        table.add_column(width=len(mark))
+        table.add_column(overflow="fold")
+        table.add_row(Text(mark, style=style), text)
+        self.console.print(table)
 
 
 def _style(row: Row) -> str:

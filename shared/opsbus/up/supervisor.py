@@ -168,12 +168,12 @@ class Supervisor:
             await asyncio.sleep(delay_s)
 
     async def _needs(self, member: _Member) -> str | None:
-        """Wait for what it needs; the name of one that failed."""
-        for name in member.spec.needs:
-            needed = self._members.get(name)
-            if needed is not None and needed is not member:
-                await needed.settled.wait()
-                if needed.row.state is State.FAILED:
+        """Wait for what comes before it; the name of one that it needs and that failed."""
+        for name in (*member.spec.needs, *member.spec.after):
+            other = self._members.get(name)
+            if other is not None and other is not member:
+                await other.settled.wait()
+                if other.row.state is State.FAILED and name in member.spec.needs:
                     return name
         return None
 
