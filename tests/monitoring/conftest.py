@@ -1,6 +1,14 @@
-"""The monitoring worker on the bus, before the estate's Prometheus, Alertmanager and Grafana."""
+"""The monitoring worker on the bus, before the estate's Prometheus, Alertmanager and Grafana.
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+Metrics and alerts are read-only to the tests and take a while to begin: one estate per test process, on a thread of its
+own. Grafana is new for every test.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -12,37 +20,73 @@ from opsbus.testing.plugin import RunWorker
 from opsbus_monitoring.app import build
 from opsbus_sandbox.clock import Clock
 from opsbus_sandbox.estate.build import build_estate
+from opsbus_sandbox.grafana.api import GrafanaApi
 from opsbus_sandbox.kube.store import ObjectStore
 from opsbus_sandbox.metrics.app import build_app
 
 Ask = Callable[..., Awaitable[Reply]]
 
 
-@pytest.fixture
-async def estate() -> AsyncIterator[str]:
-    """Where the estate's monitoring answers."""
-    store = ObjectStore(Clock())
-    build_estate(store)
-    runner = web.AppRunner(build_app(store, step_s=5.0))
+@dataclass(frozen=True)
+class Estate:
+    """Where the three systems answer."""
+
+    prometheus: str
+    alertmanager: str
+    grafana: str
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """For a worker."""
+        return {
+            "prometheus_url": self.prometheus,
+            "alertmanager_url": self.alertmanager,
+            "grafana_url": self.grafana,
+        }
+
+
+async def serve(app: web.Application) -> tuple[web.AppRunner, str]:
+    """An application on a free port, and its address."""
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+
+@pytest.fixture(scope="session")
+def metrics_url() -> Iterator[str]:
+    """The estate's Prometheus; Alertmanager is below /alertmanager."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="estate-metrics")
+    thread.start()
+    store = ObjectStore(Clock())
+    build_estate(store)
+    runner, url = asyncio.run_coroutine_threadsafe(serve(build_app(store, step_s=5.0)), loop).result(60)
+    yield url
+    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(30)
+    loop.close()
+
+
+@pytest.fixture
+async def estate(metrics_url: str) -> AsyncIterator[Estate]:
+    """All three systems."""
+    app = web.Application()
+    app.add_routes(GrafanaApi(time.time).routes())
+    runner, grafana = await serve(app)
+    yield Estate(metrics_url, f"{metrics_url}/alertmanager", grafana)
     await runner.cleanup()
 
 
 @pytest.fixture
-async def ask(estate: str, run_worker: RunWorker, caller: Caller) -> AsyncIterator[Ask]:
+async def ask(estate: Estate, run_worker: RunWorker, caller: Caller) -> AsyncIterator[Ask]:
     """Calls a tool of a worker that looks at the estate."""
 
     async def call(tool: str, options: dict[str, Any] | None = None, **arguments: Any) -> Reply:
         return await caller.call("monitoring", tool, arguments, **(options or {}))
 
-    where = {
-        "prometheus_url": estate,
-        "alertmanager_url": f"{estate}/alertmanager",
-        "grafana_url": f"{estate}/grafana",
-    }
-    async with run_worker(build(), **where):
+    async with run_worker(build(), **estate.settings):
         yield call
 
 

@@ -166,7 +166,7 @@ async def test_alerts_in_pages(ask: Any) -> None:
     assert (await ask("get_alerts", state=["loud"])).error.code is ErrorCode.INVALID_ARGUMENTS
 
 
-async def test_a_silence_is_named(ask: Any, estate: str, http: aiohttp.ClientSession) -> None:
+async def test_a_silence_is_named(ask: Any, estate: Any, http: aiohttp.ClientSession) -> None:
     silence = {
         "matchers": [{"name": "alertname", "value": "CheckoutHighErrorRate", "isRegex": False, "isEqual": True}],
         "startsAt": "2020-01-01T00:00:00Z",
@@ -174,9 +174,12 @@ async def test_a_silence_is_named(ask: Any, estate: str, http: aiohttp.ClientSes
         "createdBy": "ann",
         "comment": "rolling back",
     }
-    async with http.post(f"{estate}/alertmanager/api/v2/silences", json=silence) as answer:
-        assert answer.status == 200
-    rows = (await ask("get_alerts", state=["silenced"])).structured["items"]
+    async with http.post(f"{estate.alertmanager}/api/v2/silences", json=silence) as answer:
+        key = (await answer.json())["silenceID"]
+    try:
+        rows = (await ask("get_alerts", state=["silenced"])).structured["items"]
+    finally:
+        await (await http.delete(f"{estate.alertmanager}/api/v2/silence/{key}")).release()
     assert [row["name"] for row in rows] == ["CheckoutHighErrorRate"]
     (told,) = rows[0]["silenced_by"]
     assert (told["created_by"], told["comment"]) == ("ann", "rolling back")
@@ -219,13 +222,13 @@ async def confirmed(ask: Any, **arguments: Any) -> Any:
     )
 
 
-async def stored(http: aiohttp.ClientSession, estate: str, uid: str) -> dict[str, Any] | None:
-    async with http.get(f"{estate}/grafana/api/dashboards/uid/{uid}") as answer:
+async def stored(http: aiohttp.ClientSession, estate: Any, uid: str) -> dict[str, Any] | None:
+    async with http.get(f"{estate.grafana}/api/dashboards/uid/{uid}") as answer:
         return None if answer.status == 404 else (await answer.json())["dashboard"]
 
 
 async def test_a_dashboard_is_planned_created_updated_and_never_cloned(
-    ask: Any, estate: str, http: aiohttp.ClientSession, caller: Any
+    ask: Any, estate: Any, http: aiohttp.ClientSession, caller: Any
 ) -> None:
     plan = valid("create_dashboard", (await ask("create_dashboard", **DASHBOARD, dry_run=True)).structured)
     assert plan["outcome"] == "planned"
@@ -246,7 +249,7 @@ async def test_a_dashboard_is_planned_created_updated_and_never_cloned(
     assert titles.count("Checkout") == 1
 
 
-async def test_a_user_is_asked_before_a_dashboard_is_saved(ask: Any, estate: str, http: aiohttp.ClientSession) -> None:
+async def test_a_user_is_asked_before_a_dashboard_is_saved(ask: Any, estate: Any, http: aiohttp.ClientSession) -> None:
     can = {"client": {"capabilities": {"elicitation": {}}}}
     asked = await ask("create_dashboard", options=can, **DASHBOARD)
     assert asked.status is Status.INPUT_REQUIRED
@@ -285,7 +288,7 @@ async def test_a_template_is_filled(ask: Any) -> None:
     ],
 )
 async def test_what_is_not_saved(
-    ask: Any, estate: str, http: aiohttp.ClientSession, arguments: dict[str, Any], code: ErrorCode, word: str
+    ask: Any, estate: Any, http: aiohttp.ClientSession, arguments: dict[str, Any], code: ErrorCode, word: str
 ) -> None:
     reply = await ask("create_dashboard", **(DASHBOARD | arguments))
     assert reply.error.code is code
@@ -295,14 +298,14 @@ async def test_what_is_not_saved(
 
 
 async def test_a_change_behind_the_back_voids_the_confirmation(
-    ask: Any, estate: str, http: aiohttp.ClientSession
+    ask: Any, estate: Any, http: aiohttp.ClientSession
 ) -> None:
     await confirmed(ask, **DASHBOARD)
     more = {**DASHBOARD, "panels": [{"title": "Up", "expr": "up"}]}
     token = (await ask("create_dashboard", **more)).error.details["confirm"]
     kept = await stored(http, estate, "checkout")
     body = {"dashboard": kept, "overwrite": True}
-    async with http.post(f"{estate}/grafana/api/dashboards/db", json=body) as answer:
+    async with http.post(f"{estate.grafana}/api/dashboards/db", json=body) as answer:
         assert answer.status == 200
     late = (await ask("create_dashboard", **more, confirm=token)).error
     assert late.code is ErrorCode.PRECONDITION_FAILED
@@ -345,9 +348,9 @@ async def test_a_worker_without_backends_says_what_to_set(run_worker: Any, calle
         assert health["state"] == "unknown"
 
 
-async def test_one_missing_backend_does_not_take_the_others_away(estate: str, run_worker: Any, caller: Any) -> None:
-    where = {"prometheus_url": estate, "alertmanager_url": "http://127.0.0.1:1", "grafana_url": ""}
-    async with run_worker(build(), **where):
+async def test_one_missing_backend_does_not_take_the_others_away(estate: Any, run_worker: Any, caller: Any) -> None:
+    where = {"alertmanager_url": "http://127.0.0.1:1", "grafana_url": ""}
+    async with run_worker(build(), **(estate.settings | where)):
         alerts = (await caller.call("monitoring", "get_alerts", {})).structured
         assert any("silences and inhibitions are not known" in warning for warning in alerts["warnings"])
         assert any(row["name"] == "CheckoutHighErrorRate" for row in alerts["items"])
