@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from opentelemetry.sdk.trace import TracerProvider
 
 from opsbus import ErrorCode, Executed, ToolError
 from opsbus_contracts import Identity
 from opsbus_k8s_ops.api import Impersonation, path_of
+from opsbus_k8s_ops.app import build
 from opsbus_k8s_ops.cluster import Clusters
 from opsbus_k8s_ops.kubeconfig import NoClustersError, load_clusters
 from opsbus_k8s_ops.listing import Bounds, get_object, list_objects, names_of
@@ -179,6 +181,22 @@ async def test_the_caller_is_impersonated_with_every_group(rough: RoughServer) -
     assert first.getall("Impersonate-Group") == ["opsbus:viewer", "opsbus:on-call"]
     assert first["Authorization"] == second["Authorization"] == "Bearer t"
     assert not [name for name in second if name.lower().startswith("impersonate")]
+
+
+async def test_the_trace_of_a_call_goes_on_in_the_api_server(
+    rough: RoughServer, run_worker: Any, caller: Any, tmp_path: Path
+) -> None:
+    async def serve(request: web.Request) -> web.Response:
+        return pods("a")
+
+    rough.handler = serve
+    path = kubeconfig(tmp_path, {"lab": rough.url})
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    async with run_worker(build(), kubeconfig=str(path), tracer_provider=TracerProvider()):
+        headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+        reply = await caller.call("k8s", "get_pods", {}, headers=headers)
+    assert reply.structured["counts"]["total"] == 1
+    assert rough.requests[0].headers["traceparent"].split("-")[1] == trace
 
 
 def test_every_part_of_a_path_is_quoted() -> None:

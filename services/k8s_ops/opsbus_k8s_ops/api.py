@@ -17,6 +17,7 @@ from urllib.parse import quote
 import aiohttp
 from kubernetes.aio.client import ApiClient
 from multidict import CIMultiDict
+from opentelemetry.propagate import inject
 
 from opsbus import ErrorCode, ToolError
 from opsbus_k8s_ops.faults import Attempt, refused, unreachable
@@ -168,6 +169,7 @@ class ClusterApi:
         self, method: str, path: str, attempt: Attempt, query: Query, *, body: Obj | None = None, accept: str = JSON
     ) -> aiohttp.ClientResponse:
         headers = {"Accept": accept, "Content-Type": MERGE_PATCH if body is not None else JSON}
+        inject(headers)  # the call's trace goes on in the API server
         try:
             request = await self.client.param_serialize(
                 method, path, query_params=list(query), header_params=headers, body=body, auth_settings=["BearerToken"]

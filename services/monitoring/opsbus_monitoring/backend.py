@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
+from opentelemetry.propagate import inject
 
 Params = Mapping[str, str] | list[tuple[str, str]] | None
 
@@ -116,9 +117,11 @@ class Backend:
     ) -> Any:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout, headers=self._headers)
+        trace: dict[str, str] = {}
+        inject(trace)  # the call's trace goes on in the backend
         try:
             async with self._session.request(
-                method, self.base_url + path, params=params, data=form, json=body, allow_redirects=False
+                method, self.base_url + path, params=params, data=form, json=body, headers=trace, allow_redirects=False
             ) as answer:
                 raw = await self._read(answer)
                 return self._judge(answer, raw)
