@@ -89,7 +89,11 @@ def test_the_policy_shipped_lets_viewers_look_and_admins_do() -> None:
     viewer, admin = policy.grant(("viewer",)).permissions, policy.grant(("admin",)).permissions
     assert permits(viewer, "k8s:get")
     assert not permits(viewer, "k8s:scale")
-    assert permits(policy.grant(("operator",)).permissions, "k8s:scale")
+    assert not permits(viewer, "audit:read")
+    operator = policy.grant(("operator",)).permissions
+    for permission in ("k8s:scale", "dashboards:write", "cmdb:write", "audit:read", "billing:read"):
+        assert permits(operator, permission), permission
+    assert not permits(operator, "billing:write")
     assert permits(admin, "anything:at-all")
 
 

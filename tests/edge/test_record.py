@@ -145,10 +145,10 @@ async def test_without_the_stream_writes_are_refused_unexecuted_and_reads_go_on(
     assert [(event["stage"], event["executed"]) for event in refused] == [("failed", "no")]
 
 
-async def test_a_full_stream_refuses_writes(running, run_worker: RunWorker, bus: Bus) -> None:
+async def test_a_full_stream_refuses_writes(run_edge, run_worker: RunWorker, bus: Bus) -> None:
     executions: list[str] = []
     js = await bus.jetstream()
-    async with run_worker(demo(executions)):
+    async with run_worker(demo(executions)), run_edge(drain_timeout_s=0.1) as running:
         await running.knows("demo_change")
         await js.delete_stream("AUDIT")
         from nats.js.api import DiscardPolicy, StreamConfig
