@@ -28,19 +28,13 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 128 * 1024
 BLOB_BYTES_MAX = 64 * 1024 * 1024
-PART_BYTES = 600_000
+PART_BYTES = 4 * CHUNK_BYTES
 """Read in one message at most: base64 makes it a third longer."""
 
 _STREAM = f"OBJ_{BLOBS.name}"
 _ID = re.compile(r"^[0-9a-f]{32}$")
+_SEQUENCES = "Opsbus-Sequences"
 _TIMEOUT_S = 5.0
-
-
-class Blob(NamedTuple):
-    """A stored blob."""
-
-    data: bytes
-    mime_type: str
 
 
 def serve_blobs(worker: "Worker", permission: str) -> None:
@@ -92,84 +86,112 @@ async def store(runtime: "Runtime", data: bytes, mime_type: str, name: str) -> R
     )
 
 
-async def fetch(js: JetStreamContext, service: str, blob_id: str) -> Blob:
-    """A stored blob of a service.
+class Stored(NamedTuple):
+    """What the object store knows of a blob."""
+
+    size: int
+    mime_type: str
+    sequences: list[int]
+    """Of its chunks in the stream."""
+
+
+async def look_up(js: JetStreamContext, service: str, blob_id: str) -> Stored:
+    """The entry of a blob.
 
     Raises:
-        ToolError: ``not_found``, ``unavailable``; ``backend_error`` when what is stored is damaged.
+        ToolError: ``not_found``, ``unavailable``; ``backend_error`` when the entry is damaged.
     """
     if not _ID.match(blob_id):
         raise _not_found(blob_id)
     try:
         message = await js.get_last_msg(_STREAM, _meta_subject(service, blob_id))
         meta = orjson.loads(message.data or b"{}")
-        data = await _read_chunks(js, _chunk_subject(service, blob_id), int(meta["chunks"]))
+        headers = meta["headers"]
+        sequences = [int(number) for number in headers[_SEQUENCES][0].split(",") if number]
+        return Stored(int(meta["size"]), headers["Content-Type"][0], sequences)
     except NotFoundError:
         raise _not_found(blob_id) from None
     except (errors.Error, TimeoutError) as error:
-        raise ToolError(ErrorCode.UNAVAILABLE, f"the blob cannot be read ({type(error).__name__})") from error
-    if meta.get("digest") != _digest(data):
-        raise ToolError(ErrorCode.BACKEND_ERROR, "the stored blob is damaged", hint="Make the call that gave it again.")
-    return Blob(data, meta.get("headers", {}).get("Content-Type", ["application/octet-stream"])[0])
+        raise _unreadable(error) from error
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise _damaged() from error
+
+
+async def fetch(js: JetStreamContext, service: str, blob_id: str, sequences: list[int]) -> bytes:
+    """The bytes of these chunks.
+
+    Raises:
+        ToolError: ``not_found``, ``unavailable``; ``backend_error`` when a chunk is another's.
+    """
+    subject = _chunk_subject(service, blob_id)
+    chunks = []
+    try:
+        for sequence in sequences:
+            message = await js.get_msg(_STREAM, sequence)
+            if message.subject != subject:
+                raise _damaged()
+            chunks.append(message.data or b"")
+    except NotFoundError:
+        raise _not_found(blob_id) from None
+    except (errors.Error, TimeoutError) as error:
+        raise _unreadable(error) from error
+    return b"".join(chunks)
 
 
 async def _write(js: JetStreamContext, service: str, blob_id: str, data: bytes, mime_type: str) -> None:
-    chunks = [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
-    for chunk in chunks:
-        await js.publish(_chunk_subject(service, blob_id), chunk, timeout=_TIMEOUT_S)
+    subject = _chunk_subject(service, blob_id)
+    sequences = []
+    for start in range(0, len(data), CHUNK_BYTES):
+        stored = await js.publish(subject, data[start : start + CHUNK_BYTES], timeout=_TIMEOUT_S)
+        sequences.append(stored.seq)
     meta = {
         "name": f"{service}/{blob_id}",
-        "headers": {"Content-Type": [mime_type]},
+        "headers": {"Content-Type": [mime_type], _SEQUENCES: [",".join(map(str, sequences))]},
         "options": {"max_chunk_size": CHUNK_BYTES},
         "bucket": BLOBS.name,
-        "nuid": f"{service}-{blob_id}",
+        "nuid": f"{service}.{blob_id}",
         "size": len(data),
         "mtime": datetime.now(UTC).isoformat(),
-        "chunks": len(chunks),
-        "digest": _digest(data),
+        "chunks": len(sequences),
+        "digest": f"SHA-256={base64.urlsafe_b64encode(sha256(data).digest()).decode()}",
     }
     headers = {"Nats-Rollup": "sub"}
     await js.publish(_meta_subject(service, blob_id), orjson.dumps(meta), timeout=_TIMEOUT_S, headers=headers)
 
 
-async def _read_chunks(js: JetStreamContext, subject: str, count: int) -> bytes:
-    if count == 0:
-        return b""
-    subscription = await js.subscribe(subject, stream=_STREAM, ordered_consumer=True)
-    try:
-        return b"".join([(await subscription.next_msg(timeout=_TIMEOUT_S)).data for _ in range(count)])
-    finally:
-        await subscription.unsubscribe()
-
-
 async def _whole(ctx: "Context[Any]", service: str, blob_id: str) -> ResourceContents:
-    blob = await fetch(ctx.jetstream, service, blob_id)
-    if len(blob.data) > PART_BYTES:
-        parts = -(-len(blob.data) // PART_BYTES)
+    stored = await look_up(ctx.jetstream, service, blob_id)
+    if stored.size > PART_BYTES:
+        parts = -(-stored.size // PART_BYTES)
         raise ToolError(
             ErrorCode.RESULT_TOO_LARGE,
-            f"the blob has {len(blob.data)} bytes, {PART_BYTES} fit a message",
+            f"the blob has {stored.size} bytes, {PART_BYTES} fit a message",
             hint=f"Read its {parts} parts: {_uri(service, blob_id)}/parts/0 to {parts - 1}.",
-            details={"bytes": len(blob.data), "parts": parts},
+            details={"bytes": stored.size, "parts": parts},
         )
-    return _contents(_uri(service, blob_id), blob.data, blob.mime_type)
+    data = await fetch(ctx.jetstream, service, blob_id, stored.sequences)
+    return _contents(_uri(service, blob_id), data, stored.mime_type)
 
 
 async def _part(ctx: "Context[Any]", service: str, blob_id: str, part: int) -> ResourceContents:
-    blob = await fetch(ctx.jetstream, service, blob_id)
-    piece = blob.data[part * PART_BYTES : (part + 1) * PART_BYTES] if part >= 0 else b""
-    if not piece:
+    stored = await look_up(ctx.jetstream, service, blob_id)
+    chunks = PART_BYTES // CHUNK_BYTES
+    wanted = stored.sequences[part * chunks : (part + 1) * chunks] if part >= 0 else []
+    if not wanted:
         raise ToolError(ErrorCode.NOT_FOUND, f"the blob has no part {part}", hint="Parts count from 0.")
+    piece = await fetch(ctx.jetstream, service, blob_id, wanted)
     return ResourceContents.of(f"{_uri(service, blob_id)}/parts/{part}", piece, "application/octet-stream")
 
 
 def _contents(uri: str, data: bytes, mime_type: str) -> ResourceContents:
-    """Text as text, where it is text: a model can read it then."""
+    """Text as text, where it is text and fits a message so: a model can read it then."""
     if mime_type.startswith("text/") or mime_type.split(";")[0].endswith(("json", "yaml", "xml")):
         try:
-            return ResourceContents.of(uri, data.decode(), mime_type)
+            text = data.decode()
         except UnicodeDecodeError:
-            pass  # called text, but is none: it goes as bytes
+            return ResourceContents.of(uri, data, mime_type)
+        if len(orjson.dumps(text)) < PART_BYTES * 4 // 3:
+            return ResourceContents.of(uri, text, mime_type)
     return ResourceContents.of(uri, data, mime_type)
 
 
@@ -178,15 +200,19 @@ def _uri(service: str, blob_id: str) -> str:
 
 
 def _chunk_subject(service: str, blob_id: str) -> str:
-    return f"$O.{BLOBS.name}.C.{service}-{blob_id}"
+    return f"$O.{BLOBS.name}.C.{service}.{blob_id}"
 
 
 def _meta_subject(service: str, blob_id: str) -> str:
     return f"$O.{BLOBS.name}.M.{base64.urlsafe_b64encode(f'{service}/{blob_id}'.encode()).decode()}"
 
 
-def _digest(data: bytes) -> str:
-    return f"SHA-256={base64.urlsafe_b64encode(sha256(data).digest()).decode()}"
+def _unreadable(error: Exception) -> ToolError:
+    return ToolError(ErrorCode.UNAVAILABLE, f"the blob cannot be read ({type(error).__name__})")
+
+
+def _damaged() -> ToolError:
+    return ToolError(ErrorCode.BACKEND_ERROR, "the stored blob is damaged", hint="Make the call that gave it again.")
 
 
 def _not_found(blob_id: str) -> ToolError:

@@ -19,10 +19,17 @@ _METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that leaves the process's signals alone."""
+    """uvicorn that leaves the process's signals alone, and waits for its end without a clock."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.end = asyncio.Event()
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         return nullcontext()
+
+    async def main_loop(self) -> None:
+        await self.end.wait()
 
 
 class Health:
@@ -49,7 +56,14 @@ class Health:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind((self._host, self._port))
         config = uvicorn.Config(
-            self._app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+            self._app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            interface="asgi3",
+            proxy_headers=False,
+            date_header=False,
+            timeout_graceful_shutdown=1,
         )
         self._server = _Server(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
@@ -68,6 +82,7 @@ class Health:
         """Listens no more."""
         if self._server is not None and self._task is not None:
             self._server.should_exit = True
+            self._server.end.set()
             with suppress(asyncio.CancelledError):
                 await self._task
         if self._socket is not None:

@@ -110,7 +110,7 @@ class Runtime:
         endpoint = self.settings.otel_exporter_otlp_endpoint
         if self._traces is None and endpoint:
             self._traces = tracing.provider(self.worker.name, self.instance, self.worker.version, endpoint)
-            self._stack.callback(self._traces.shutdown)
+            self._stack.push_async_callback(asyncio.to_thread, self._traces.shutdown)
         self.tracing = tracing.Tracing(self._traces)
 
     def _parts(self, js: JetStreamContext) -> None:

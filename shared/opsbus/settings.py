@@ -52,12 +52,22 @@ class Settings(BaseSettings):
     queue: int = Field(default=32, ge=0, le=10_000, description="Calls that may wait; beyond it the answer is busy.")
 
 
+class _NotJsonError(Exception):
+    """A list or mapping in the environment that is no JSON. Not a ValueError: pydantic-settings would wrap it."""
+
+
 class _Environment(EnvSettingsSource):
     """Environment variables of a prefix, for some fields only."""
 
     def __init__(self, cls: type[BaseSettings], prefix: str, only: tuple[str, ...] | None = None) -> None:
         super().__init__(cls, env_prefix=prefix, env_ignore_empty=True)
         self._only = only
+
+    def prepare_field_value(self, field_name: str, field: Any, value: Any, value_is_complex: bool) -> Any:
+        try:
+            return super().prepare_field_value(field_name, field, value, value_is_complex)
+        except ValueError:
+            raise _NotJsonError(f"{self.env_prefix}{field_name.upper()}") from None
 
     def __call__(self) -> dict[str, Any]:
         values = super().__call__()
@@ -88,6 +98,10 @@ def load(cls: type[S], service: str, **given: Any) -> S:
         return loaded()
     except ValidationError as error:
         raise SettingsError(_one_line(error, cls, service, prefix)) from None
+    except _NotJsonError as error:
+        raise SettingsError(
+            f'{service}: setting {error}: no valid JSON; write it as ["a", "b"] or {{"key": "value"}}'
+        ) from None
 
 
 def env_prefix(service: str) -> str:

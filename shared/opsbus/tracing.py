@@ -15,6 +15,9 @@ from opentelemetry.trace import SpanKind
 if TYPE_CHECKING:
     from opsbus.call import Call
 
+EXPORT_TIMEOUT_S = 2.0
+"""A collector that is not there holds up a worker's end no longer. Seconds."""
+
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
@@ -24,7 +27,8 @@ def provider(service: str, instance: str, version: str, endpoint: str) -> Tracer
         {"service.name": f"opsbus-{service}", "service.instance.id": instance, "service.version": version}
     )
     made = TracerProvider(resource=resource)
-    made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")))
+    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_TIMEOUT_S)
+    made.add_span_processor(BatchSpanProcessor(exporter))
     return made
 
 
@@ -43,11 +47,6 @@ class Tracing:
     def span(self, call: "Call") -> AbstractContextManager[None]:
         """The span of a call; its parent is the message's, which is the caller's ``traceparent``."""
         return _span(self._tracer, call) if self._tracer is not None else _NOTHING
-
-    def close(self) -> None:
-        """Sends what is left."""
-        if self._provider is not None:
-            self._provider.shutdown()
 
 
 @contextmanager

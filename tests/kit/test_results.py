@@ -346,12 +346,11 @@ async def test_completions(run_worker, caller):
 async def test_permissions_hold_for_resources_prompts_and_completions(run_worker, caller):
     async with run_worker(worker):
         may = {"permissions": ["test:read"]}
+        template = {"type": "ref/resource", "uri": "test://template/{id}/data"}
         assert (await caller.read("test", "test://text", **may)).result
         for reply in (
             await caller.read("test", "test://template/7/data", **may),
-            await caller.complete(
-                "test", {"type": "ref/resource", "uri": "test://template/{id}/data"}, "id", "", **may
-            ),
+            await caller.complete("test", template, "id", "", **may),
             await caller.prompt("test", "triage", {"service": "x"}, permissions=[]),
         ):
             assert reply.error.code is ErrorCode.FORBIDDEN

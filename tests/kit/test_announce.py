@@ -1,0 +1,202 @@
+"""The catalogue: there when ready, gone when drained or dead, back after the server was away."""
+
+import asyncio
+import json
+
+import pytest
+
+from opsbus import Context, Worker, announce, settings
+from opsbus.provision import provision
+from opsbus.runtime import Runtime
+from opsbus.testing.caller import Caller
+from opsbus.testing.waiting import until
+from opsbus_contracts import Manifest, Status
+from opsbus_contracts.catalog import CATALOG_TTL_S, MANIFEST_BYTES_MAX
+
+
+def make_worker() -> Worker:
+    worker = Worker("test", version="1.2.3", title="Test", description="For tests.")
+
+    @worker.tool(permission="test:read", read_only=True, title="A")
+    async def one(ctx: Context[None], x: int = 1) -> str:
+        """One."""
+        return "one"
+
+    @worker.resource("test://a", permission="test:read", subscribable=True)
+    async def a(ctx: Context[None]) -> str:
+        """A."""
+        return "a"
+
+    @worker.resource("test://t/{id}", permission="test:read", mime_type="text/plain")
+    async def t(ctx: Context[None], id: str) -> str:
+        """T."""
+        return id
+
+    @worker.prompt(permission="test:read")
+    async def p(ctx: Context[None], who: str, how: str = "well") -> str:
+        """P.
+
+        Args:
+            who: Whom.
+        """
+        return who
+
+    @p.completion("who")
+    async def who(ctx: Context[None], value: str, resolved: dict[str, str]) -> list[str]:
+        return []
+
+    return worker
+
+
+async def entries(bus) -> dict[str, Manifest]:
+    """The catalogue as the edge sees it."""
+    bucket = await (await bus.jetstream("edge")).key_value("CATALOG")
+    watcher = await bucket.watchall(ignore_deletes=True)
+    found = {}
+    async for entry in watcher:
+        if entry is None:
+            break
+        found[entry.key] = Manifest.model_validate_json(entry.value)
+    await watcher.stop()
+    return found
+
+
+async def test_the_manifest(run_worker, bus):
+    async with run_worker(make_worker(), concurrency=7) as running:
+        found = await entries(bus)
+        manifest = found[f"test.{running.instance}"]
+        assert (manifest.service, manifest.version, manifest.title) == ("test", "1.2.3", "Test")
+        assert manifest.concurrency == 7
+        assert manifest.metrics_url == f"{running.http_url}/metrics"
+        (tool,) = manifest.tools
+        assert (tool.name, tool.title, tool.permission, tool.description) == ("one", "A", "test:read", "One.")
+        assert manifest.resources[0].subscribable
+        assert manifest.resource_templates[0].uri_template == "test://t/{id}"
+        listed = [(item.name, item.description, item.required) for item in manifest.prompts[0].arguments]
+        assert listed == [("who", "Whom.", True), ("how", "", False)]
+        assert manifest.completions == ["prompt:p:who"]
+        assert len(manifest.schema_hash) == 64
+
+
+async def test_gone_when_drained(run_worker, bus):
+    async with run_worker(make_worker()):
+        assert len(await entries(bus)) == 1
+    assert await entries(bus) == {}
+
+
+async def test_the_same_offer_has_the_same_hash(run_worker, bus):
+    async with run_worker(make_worker()), run_worker(make_worker()):
+        hashes = {manifest.schema_hash for manifest in (await entries(bus)).values()}
+    assert len(hashes) == 1
+
+
+async def test_a_change_is_announced_at_once(run_worker, bus, caller):
+    worker = make_worker()
+
+    async def two(ctx: Context[None]) -> str:
+        """Two."""
+        return "two"
+
+    async with run_worker(worker) as running:
+        bucket = await (await bus.jetstream("edge")).key_value("CATALOG")
+        watcher = await bucket.watch(f"test.{running.instance}")
+        assert (await watcher.updates()).key
+        worker.add_tool(two, permission="test:read", read_only=True)
+        worker.announce_changed()
+        while True:
+            update = await watcher.updates(timeout=10)
+            if update is not None and [t["name"] for t in json.loads(update.value)["tools"]] == ["one", "two"]:
+                break
+        assert (await caller.call("test", "two")).status is Status.OK
+        worker.remove_tool("two")
+        worker.announce_changed()
+        await until(lambda: tools_are(bus, ["one"]))
+        assert (await caller.call("test", "two")).error.did_you_mean == []
+
+
+async def tools_are(bus, names: list[str]) -> bool:
+    return [[tool.name for tool in manifest.tools] for manifest in (await entries(bus)).values()] == [names]
+
+
+async def test_it_stays_while_it_lives_and_leaves_when_it_dies(run_worker, bus, monkeypatch):
+    """Longer than the TTL (here a quarter of the real one): put again and again; without the announcer it ages out."""
+    monkeypatch.setattr(announce, "EVERY_S", announce.EVERY_S / 4)
+    js = await bus.jetstream()
+    config = (await js.stream_info("KV_CATALOG")).config
+    await js.update_stream(config, max_age=CATALOG_TTL_S / 4, duplicate_window=1.0)
+    async with run_worker(make_worker()) as running:
+        puts = running.metrics.announcements.labels("ok")._value
+        before = puts.get()
+        await until(lambda: puts.get() >= before + 4)
+        assert len(await entries(bus)) == 1
+        running._announcer._task.cancel()  # as if the process were gone
+        await until(lambda: is_empty(bus), every_s=0.2)
+
+
+async def is_empty(bus) -> bool:
+    return await entries(bus) == {}
+
+
+async def test_the_server_restarts_and_everything_goes_on(run_worker, bus):
+    worker = make_worker()
+    async with run_worker(worker) as running:
+        bus.restart()
+        await until(lambda: running.client.is_connected and running.metrics.reconnects._value.get() == 1, within_s=30)
+        await until(lambda: tools_are(bus, ["one"]))
+        js = await bus.jetstream("edge")
+        assert js is not None
+        caller = Caller(await bus.connect("edge"), bus.signer, bus.errors)
+        await caller.start()
+        await until(lambda: answers(caller))
+        assert running._check()[0]
+
+
+async def answers(caller) -> bool:
+    return (await caller.call("test", "one", deadline_s=5)).status is Status.OK
+
+
+async def test_not_ready_while_the_server_is_away(run_worker, bus):
+    async with run_worker(make_worker()) as running:
+        assert running._check()[0]
+        bus.stop()
+        await until(lambda: not running._check()[0])
+        bus.start()
+        await until(lambda: running._check()[0], within_s=30)
+
+
+async def test_a_worker_waits_for_the_bucket(run_worker, bus, caller):
+    """Started before the bus is provisioned: not ready, then ready by itself."""
+    js = await bus.jetstream()
+    await js.delete_stream("KV_CATALOG")
+    worker = make_worker()
+
+    async def later():
+        await until(lambda: worker_failed(runtimes))
+        assert not any(runtime.ready for runtime in runtimes)
+        await provision(js)
+
+    runtimes: list = []
+    loaded = settings.load(worker.settings_class, "test", nats_url=bus.url, nats_seed_file=bus.credentials("test"))
+    runtimes.append(Runtime(worker, loaded))
+    try:
+        await asyncio.gather(runtimes[0].start(), later())
+        assert runtimes[0].ready
+    finally:
+        await runtimes[0].stop()
+
+
+def worker_failed(runtimes) -> bool:
+    return runtimes[0].metrics.announcements.labels("failed")._value.get() > 0
+
+
+async def test_a_manifest_over_the_bound_stops_the_start(run_worker, bus):
+    worker = make_worker()
+    worker.description = "x" * MANIFEST_BYTES_MAX
+    with pytest.raises(ValueError, match="manifest"):
+        async with run_worker(worker):
+            raise AssertionError("it must not start")
+    assert await entries(bus) == {}
+
+
+def test_the_period_is_a_third_of_the_ttl():
+    assert announce.EVERY_S * 3 == CATALOG_TTL_S
