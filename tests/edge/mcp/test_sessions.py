@@ -161,7 +161,9 @@ async def test_a_body_over_the_bound_is_refused_at_either_edge(two, raw):
     for served in two:
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "test_sampling"}}
         message["params"]["arguments"] = {"prompt": "x" * 950_000}
-        assert (await client.post(served.mcp_url, session, message)).status_code == 413
+        response = await client.post(served.mcp_url, session, message)
+        assert response.status_code == 413
+        assert response.json()["error"]["data"]["code"] == "request_too_large"
 
 
 async def test_a_client_that_goes_away_is_noticed_by_the_owner(two, raw):
@@ -177,6 +179,27 @@ async def test_a_client_that_goes_away_is_noticed_by_the_owner(two, raw):
                         break
                     assert stream.status_code == 409
                 await asyncio.sleep(0.02)
+
+
+async def test_a_session_left_alone_ends(run_edge, raw):
+    async with run_edge(session_idle_s=0.2) as served:
+        client = raw()
+        session = await client.initialize(served.mcp_url)
+        ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+        assert (await client.post(served.mcp_url, session, ping)).status_code == 200
+        await asyncio.sleep(0.5)
+        assert (await client.post(served.mcp_url, session, ping)).status_code == 404
+
+
+@pytest.mark.parametrize("drains", [0, 1], ids=["owner", "other"])
+async def test_a_stream_through_another_edge_ends_when_either_drains(two, raw, drains):
+    client = raw()
+    session = await client.initialize(two[0].mcp_url)
+    headers = client.session_headers(session)
+    async with asyncio.timeout(10), client.http.stream("GET", two[1].mcp_url, headers=headers) as stream:
+        assert stream.status_code == 200
+        two[drains].edge.drain.set()
+        assert [line async for line in stream.aiter_lines() if line.startswith("data")] == []
 
 
 async def test_sessions_are_bounded(run_edge, raw):

@@ -109,6 +109,18 @@ async def test_without_a_bus_it_says_what_to_do(tmp_path):
     assert b"Traceback" not in error
 
 
+async def test_the_running_platform_s_bus_and_keys_are_found(environment, bus, fixtures, tmp_path):
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "identity-signing.pem").write_bytes((tmp_path / "identity.pem").read_bytes())
+    (tmp_path / "keys" / "edge-seal.key").write_bytes((tmp_path / "seal.key").read_bytes())
+    facts = {"nats_url": bus.url, "seeds": {"edge": str(bus.credentials("edge"))}}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    environment = {"PATH": os.environ["PATH"], "OPSBUS_DATA": str(tmp_path)}
+    server = StdioServerParameters(command=sys.executable, args=COMMAND, env=environment)
+    async with Client(server) as client:
+        assert (await client.call_tool("test_simple_text")).content[0].text.startswith("This is a simple")
+
+
 async def test_a_person_is_told_what_it_is_for(environment, fixtures):
     person, terminal = pty.openpty()
     try:

@@ -23,7 +23,7 @@ from opsbus_edge.mcp_face.exchange import CALLER_KEY
 from opsbus_edge.mcp_face.face import Face
 from opsbus_edge.mcp_face.forward import Forwarder
 from opsbus_edge.mcp_face.owner import Owner
-from opsbus_edge.mcp_face.replies import session_gone
+from opsbus_edge.mcp_face.replies import session_gone, too_large
 from opsbus_edge.mcp_face.server import build_server
 from opsbus_edge.mcp_face.sessions import owner_of, public_id
 from opsbus_edge.mcp_face.subscriptions import Changes
@@ -81,6 +81,10 @@ class McpApplication:
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP request."""
         scope = {**scope, "headers": [(name, value.strip()) for name, value in scope["headers"]]}
+        declared = _header(scope, b"content-length") or ""
+        if declared.isdecimal() and int(declared[:20]) > relay.REQUEST_BYTES_MAX:
+            await too_large(relay.REQUEST_BYTES_MAX)(scope, receive, send)
+            return
         version = _header(scope, VERSION_HEADER)
         if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
             await self._manager.handle_request(scope, receive, send)

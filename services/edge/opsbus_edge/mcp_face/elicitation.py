@@ -25,7 +25,7 @@ from opsbus_contracts.errors import ErrorBody, ErrorCode
 from opsbus_edge.mcp_face.exchange import Ctx
 from opsbus_edge.model import error_body
 
-QUESTIONS_MAX = 32
+QUESTIONS_MAX = 20
 """Questions of one round."""
 
 _KINDS: dict[str, tuple[type[Any], type[BaseModel], str]] = {
