@@ -81,7 +81,7 @@ class Up:
     def left_behind(self) -> list[str]:
         """Processes that carry this folder in their environment or command line."""
         found = []
-        for entry in Path("/proc").iterdir():
+        for entry in Path("/proc").iterdir() if sys.platform == "linux" else ():
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 with contextlib.suppress(OSError):
                     text = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
