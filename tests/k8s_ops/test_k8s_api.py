@@ -302,6 +302,22 @@ async def test_a_log_of_one_endless_line_stays_bounded(rough: RoughServer) -> No
     assert len(scan.lines[0].text) < 2_100
 
 
+async def test_a_log_that_breaks_off_gives_what_was_read(rough: RoughServer) -> None:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"2026-08-01T12:00:00Z one\n2026-08-01T12:00:01Z two\n")
+        await asyncio.sleep(30)
+        return response
+
+    rough.handler = serve
+    source = Source("shop", "p", "c", previous=False)
+    scan = await read_source(rough.api(timeout_s=0.5), source, LogQuery(tail=5, bytes_max=1_000_000))
+    assert [line.text for line in scan.lines] == ["one", "two"]
+    assert scan.note is not None
+    assert "broke off after 2 lines" in scan.note
+
+
 def call(sub: str = "ann", roles: tuple[str, ...] = ("viewer",)) -> Any:
     return SimpleNamespace(identity=Identity(sub=sub, roles=list(roles), iat=0, exp=1), remaining_s=20.0)
 

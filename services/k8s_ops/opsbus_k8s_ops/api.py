@@ -103,6 +103,10 @@ class ClusterApi:
         """The same API with a timeout of at most this: what is left of the call's deadline."""
         return replace(self, timeout_s=max(0.1, min(self.timeout_s, seconds)))
 
+    def patient(self, seconds: float) -> "ClusterApi":
+        """The same API with a timeout of this, for what is long: logs."""
+        return replace(self, timeout_s=max(0.1, seconds))
+
     async def get(self, path: str, doing: str, query: Query = (), accept: str = JSON) -> Obj:
         """One object or one page of a list. ``doing`` ends the sentence "could not ..." of an error.
 

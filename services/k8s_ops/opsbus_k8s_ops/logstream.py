@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from opsbus import ErrorCode, ToolError
 from opsbus_k8s_ops.api import ClusterApi, path_of
 from opsbus_k8s_ops.logmodels import LogLine
 from opsbus_k8s_ops.masking import LineMasker
@@ -84,21 +85,30 @@ async def read_source(api: ClusterApi, source: Source, query: LogQuery) -> Scan:
     kept: deque[LogLine] = deque(maxlen=query.tail)
     scan = Scan(source)
     masker, dropped = LineMasker(), 0
-    async with api.stream(path, f"read the log of {source.pod}/{source.container}", query.parameters(source)) as body:
-        lines = _Lines(body, query.bytes_max)
-        async for raw in lines:
-            scan.scanned += 1
-            time, _, text = raw.decode("utf-8", "replace").partition(" ")
-            text = masker(text)
-            if _too_new(time, query):
-                break
-            # Filters see the masked line, or they could be used to guess at what is masked.
-            if not _wanted(text, query):
-                continue
-            dropped += len(kept) == query.tail
-            kept.append(_line(time, source, text))
-        if lines.cut:
-            scan.note = f"reading stopped after {query.bytes_max} bytes: newer lines are missing, give a later since"
+    try:
+        async with api.stream(
+            path, f"read the log of {source.pod}/{source.container}", query.parameters(source)
+        ) as body:
+            lines = _Lines(body, query.bytes_max)
+            async for raw in lines:
+                scan.scanned += 1
+                time, _, text = raw.decode("utf-8", "replace").partition(" ")
+                text = masker(text)
+                if _too_new(time, query):
+                    break
+                # Filters see the masked line, or they could be used to guess at what is masked.
+                if not _wanted(text, query):
+                    continue
+                dropped += len(kept) == query.tail
+                kept.append(_line(time, source, text))
+            if lines.cut:
+                scan.note = (
+                    f"reading stopped after {query.bytes_max} bytes: newer lines are missing, give a later since"
+                )
+    except ToolError as error:
+        if error.code is not ErrorCode.BACKEND_UNAVAILABLE or not scan.scanned:
+            raise
+        scan.note = f"reading broke off after {scan.scanned} lines, newer ones may be missing: {error.message}"
     scan.lines = list(kept)
     scan.more = bool(dropped) or scan.scanned >= (SCAN_LINES if query.filtering else query.tail)
     if query.filtering and scan.scanned >= SCAN_LINES and not scan.note:

@@ -10,7 +10,7 @@ from pydantic import Field
 from opsbus import Context, ErrorCode, ToolError
 from opsbus_k8s_ops.api import ClusterApi
 from opsbus_k8s_ops.arguments import Cluster, LabelSelector, Name, Namespace, PageCursor
-from opsbus_k8s_ops.cluster import Clusters
+from opsbus_k8s_ops.cluster import ANSWER_MARGIN_S, Clusters
 from opsbus_k8s_ops.logmodels import LogLine, LogStream, PodLogs
 from opsbus_k8s_ops.logstream import LogQuery, Scan, Source, read_source, sortable
 from opsbus_k8s_ops.logtargets import Previous, find_pods, sources_of
@@ -22,6 +22,9 @@ from opsbus_k8s_ops.times import parse_when
 
 READS_AT_ONCE = 5
 """Logs read from one cluster at a time by one call."""
+
+READ_S_MAX = 30.0
+"""One log may take this long to be read. Seconds."""
 
 SOURCES_MAX = 60
 """Runs of containers one call reads."""
@@ -93,7 +96,8 @@ async def get_pod_logs(
     ]
     if len(sources) > SOURCES_MAX:
         warnings.append(f"{len(sources) - SOURCES_MAX} containers were left out: name them in `containers`")
-    scans = await read_all(api, sources[:SOURCES_MAX], query)
+    patient = api.patient(min(READ_S_MAX, ctx.remaining_s - ANSWER_MARGIN_S))
+    scans = await read_all(patient, sources[:SOURCES_MAX], query)
     lines = sorted((line for scan in scans for line in scan.lines), key=lambda line: sortable(line.time))
     page = _patterns(lines, warnings) if mode == "patterns" else _lines(lines, scans, digest, warnings)
     return page.model_copy(
