@@ -80,7 +80,7 @@ class Handlers:
         }  # fmt: skip
         if info.verb not in verbs or info.verb not in call.kind.verbs:
             raise method_not_allowed()
-        if info.verb == "create" and info.name:
+        if (info.verb == "create" and info.name) or (info.verb in ("update", "patch") and not info.name):
             raise method_not_allowed()
         return await verbs[info.verb](call)
 

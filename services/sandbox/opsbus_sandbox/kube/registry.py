@@ -55,8 +55,10 @@ class Registry:
             prefix = str(meta["generateName"])[:_MAX_GENERATED_PREFIX]
             meta["name"] = prefix + random_suffix(self.store.random)
         if "status" in kind.subresources:
-            obj.pop("status", None)
+            obj["status"] = {}
         if not meta.get("name"):
+            meta["name"] = ""
+            self._default(kind, obj)
             validate_create(kind, obj)
         self.store.stamp(kind.plural, obj)
         self._default(kind, obj)

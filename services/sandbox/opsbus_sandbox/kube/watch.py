@@ -93,7 +93,9 @@ async def watch(
             next_bookmark = now + bookmark_every_s
         pause = min(deadline, next_bookmark if wanted.bookmarks else deadline) - now
         try:
-            await asyncio.wait_for(store.wait_beyond(position), max(pause, 0.001))
+            # Not wait_for, which before Python 3.12 can lose a cancellation.
+            async with asyncio.timeout(max(pause, 0.001)):
+                await store.wait_beyond(position)
         except TimeoutError:
             continue
 

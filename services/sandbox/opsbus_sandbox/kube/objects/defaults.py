@@ -111,7 +111,7 @@ def _service(obj: Obj) -> None:
             port.setdefault("protocol", "TCP")
             if "port" in port:
                 port.setdefault("targetPort", port["port"])
-    obj.setdefault("status", {"loadBalancer": {}})
+    obj.setdefault("status", {}).setdefault("loadBalancer", {})
 
 
 def _secret(obj: Obj) -> None:

@@ -95,7 +95,9 @@ class Reconciler:
     async def _wait(self) -> None:
         timeout = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
         try:
-            await asyncio.wait_for(self._store.wait_beyond(self._position), timeout)
+            # Not wait_for, which before Python 3.12 can lose a cancellation.
+            async with asyncio.timeout(timeout):
+                await self._store.wait_beyond(self._position)
         except TimeoutError:
             return
 
