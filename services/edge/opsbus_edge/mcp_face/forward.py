@@ -142,7 +142,8 @@ class Forwarder:
             while not started.ended:
                 await started.take(await answer.next())
         except (LostError, nats.errors.Error, ValidationError, OSError) as error:
-            log.warning("session's edge is lost", owner=owner, error=str(error) or type(error).__name__)
+            tell = log.warning if started.begun else log.info  # ids of edges that are no more come for a while
+            tell("session's edge is lost", owner=owner, error=str(error) or type(error).__name__)
             await self._cancel(owner, call)
             if not started.begun:
                 await session_gone()(scope, receive, send)

@@ -1,5 +1,6 @@
 """The SDK's low-level server with the edge behind its handlers. The catalogue knows what there is; nothing is here."""
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import Any
@@ -47,6 +48,8 @@ class EdgeServer(Server[Any]):
 
 def build_server(face: Face, changes: Changes) -> EdgeServer:
     """The server: handlers for every method that clients may call."""
+    # At level info the SDK writes session ids, several lines for each session.
+    logging.getLogger("mcp").setLevel(logging.WARNING)
     server = EdgeServer(
         "opsbus",
         version=version("opsbus-edge"),

@@ -55,7 +55,7 @@ class Changes:
     def __init__(self, face: Face) -> None:
         self._face = face
         self._bus = InMemorySubscriptionBus()
-        self.listen = ListenHandler(self._bus)
+        self.listen = ListenHandler(self._bus, max_subscriptions=face.settings.sessions_max)
         self._waiting: dict[ServerEvent, None] = {}
         self._some = asyncio.Event()
         self._per_session: dict[Session, dict[ServerEvent, None]] = {}
