@@ -1,7 +1,9 @@
 """An API server that misbehaves on demand, for what a well-behaved one never does; and kubeconfig files."""
 
+import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +74,25 @@ def kubeconfig(folder: Path, contexts: dict[str, str], current: str = "", user: 
     return path
 
 
-@pytest.fixture
-def speed() -> float:
-    """How fast the estate lives; at 1 its story hardly moves during a test."""
-    return 1.0
-
-
-@pytest.fixture
-async def estate(tmp_path: Path, speed: float) -> AsyncIterator[Estate]:
-    """The practice estate, alive, over its real API."""
-    running = await serve(state_dir=tmp_path / "estate", speed=speed)
+@pytest.fixture(scope="session")
+def standing_estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
+    """The practice estate over its real API, for reading: its story hardly moves. On a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="estate")
+    thread.start()
+    started = serve(state_dir=tmp_path_factory.mktemp("estate"), speed=0.1)
+    running = asyncio.run_coroutine_threadsafe(started, loop).result(60)
     yield running
-    await running.close()
+    asyncio.run_coroutine_threadsafe(running.close(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(30)
+    loop.close()
+
+
+@pytest.fixture
+async def estate(standing_estate: Estate) -> Estate:
+    """What the worker of a test sees. Tests that write have one of their own in its place."""
+    return standing_estate
 
 
 @pytest.fixture

@@ -166,13 +166,13 @@ async def test_one_deployment_by_name(ask: Any) -> None:
 
 async def test_the_logs_of_a_crash_loop_show_the_run_that_died(ask: Any) -> None:
     pod = (await ask("get_pods", namespaces=["shop"], problem_only=True)).structured["items"][0]["name"]
-    reply = await ask("get_pod_logs", role="viewer", namespace="shop", pod=pod, tail=20)
+    reply = await ask("get_pod_logs", role="viewer", namespace="shop", pod=pod, tail=10)
     schema_of("get_pod_logs").validate(reply.structured)
     found = reply.structured
     assert [(stream["container"], stream["previous"]) for stream in found["streams"]] == [("checkout", True)]
     times = [line["time"] for line in found["items"]]
     assert times == sorted(times)
-    assert len(found["items"]) == 20
+    assert len(found["items"]) == 10
     assert found["page"]["next_cursor"]
 
 

@@ -2,21 +2,26 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
 
 from opsbus_contracts import ErrorCode, Status
+from opsbus_sandbox.app import Estate, serve
 
 SCALE = {"namespace": "shop-staging", "name": "frontend", "reason": "load test at noon"}
 CAN_ASK = {"client": {"capabilities": {"elicitation": {}}}}
 
 
 @pytest.fixture
-def speed() -> float:
-    """Pods become ready quickly."""
-    return 20.0
+async def estate(tmp_path: Path) -> AsyncIterator[Estate]:
+    """An estate to write to, alive: pods become ready quickly."""
+    running = await serve(state_dir=tmp_path / "estate", speed=20)
+    yield running
+    await running.close()
 
 
 def replicas(estate: Any, namespace: str = "shop-staging", name: str = "frontend") -> int:
@@ -154,27 +159,27 @@ async def test_the_plan_tells_what_stands_against_it(ask: Any) -> None:
     assert "no replica to spare" in await warnings("cart", 2)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "word"),
-    [
-        ({}, ErrorCode.INVALID_ARGUMENTS, "exactly one"),
-        ({"replicas": 1, "delta": 1}, ErrorCode.INVALID_ARGUMENTS, "exactly one"),
-        ({"replicas": -1}, ErrorCode.INVALID_ARGUMENTS, "replicas"),
-        ({"delta": -5}, ErrorCode.INVALID_ARGUMENTS, "-4"),
-        ({"replicas": 201}, ErrorCode.INVALID_ARGUMENTS, "200"),
-        ({"replicas": 2, "reason": ""}, ErrorCode.INVALID_ARGUMENTS, "reason"),
-        ({"replicas": 2, "name": "frontent"}, ErrorCode.NOT_FOUND, "frontent"),
-        ({"replicas": 2, "namespace": "shop-stagin"}, ErrorCode.NOT_FOUND, "shop-stagin"),
-        ({"replicas": 2, "cluster": "prod"}, ErrorCode.NOT_FOUND, "prod"),
-        ({"replicas": 2, "confirm": "made-up-token-made-up"}, ErrorCode.PRECONDITION_FAILED, "confirmation"),
-        ({"replicas": 2, "wait_s": 999}, ErrorCode.INVALID_ARGUMENTS, "wait_s"),
-    ],
-)
-async def test_what_is_not_scaled(ask: Any, estate: Any, arguments: dict[str, Any], code: ErrorCode, word: str) -> None:
-    reply = await ask("scale_deployment", **(SCALE | arguments))
-    assert reply.error.code is code
-    assert word in reply.error.message
-    assert reply.executed == "no"
+NOT_SCALED: list[tuple[dict[str, Any], ErrorCode, str]] = [
+    ({}, ErrorCode.INVALID_ARGUMENTS, "exactly one"),
+    ({"replicas": 1, "delta": 1}, ErrorCode.INVALID_ARGUMENTS, "exactly one"),
+    ({"replicas": -1}, ErrorCode.INVALID_ARGUMENTS, "replicas"),
+    ({"delta": -5}, ErrorCode.INVALID_ARGUMENTS, "-4"),
+    ({"replicas": 201}, ErrorCode.INVALID_ARGUMENTS, "200"),
+    ({"replicas": 2, "reason": ""}, ErrorCode.INVALID_ARGUMENTS, "reason"),
+    ({"replicas": 2, "name": "frontent"}, ErrorCode.NOT_FOUND, "frontent"),
+    ({"replicas": 2, "namespace": "shop-stagin"}, ErrorCode.NOT_FOUND, "shop-stagin"),
+    ({"replicas": 2, "cluster": "prod"}, ErrorCode.NOT_FOUND, "prod"),
+    ({"replicas": 2, "confirm": "made-up-token-made-up"}, ErrorCode.PRECONDITION_FAILED, "confirmation"),
+    ({"replicas": 2, "wait_s": 999}, ErrorCode.INVALID_ARGUMENTS, "wait_s"),
+]
+
+
+async def test_what_is_not_scaled(ask: Any, estate: Any) -> None:
+    for arguments, code, word in NOT_SCALED:
+        reply = await ask("scale_deployment", **(SCALE | arguments))
+        assert reply.error.code is code, arguments
+        assert word in reply.error.message
+        assert reply.executed == "no"
     assert replicas(estate) == 1
 
 

@@ -23,6 +23,7 @@ _VARYING = [
     (re2.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"), "<ip>"),
     (re2.compile(r"\b0x[0-9a-fA-F]+\b"), "<hex>"),
 ]
+_DIGIT = re2.compile(r"\d")
 _WORD = re2.compile(r"[0-9A-Za-z]{8,}")
 _NUMBER = re2.compile(r"[0-9]+(?:\.[0-9]+)?")
 _PLACEHOLDERS = re2.compile(r"(?:<(?:time|uuid|ip|hex|id|n)>[\s:,._/-]*)+")
@@ -46,11 +47,15 @@ def read_line(text: str) -> tuple[str, str]:
     own = next((str(fields[key]) for key in _LEVEL_KEYS if key in fields), None)
     parts = []
     for key, value in fields.items():
-        shown = _template(value if isinstance(value, str) else json.dumps(value))
+        shown = "<n>" if _is_number(value) else _template(value if isinstance(value, str) else json.dumps(value))
         # A field that is different in every line tells lines apart, not kinds of lines.
         if not _PLACEHOLDERS.fullmatch(shown):
             parts.append(f"{key}={shown}")
     return " ".join(parts), _level(own if own is not None else text)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _fields_of(text: str) -> dict[str, Any] | None:
@@ -65,6 +70,8 @@ def _fields_of(text: str) -> dict[str, Any] | None:
 
 
 def _template(text: str) -> str:
+    if not _DIGIT.search(text):
+        return text  # everything that varies has a digit in it
     for pattern, placeholder in _VARYING:
         text = pattern.sub(placeholder, text)
     # A long word with a digit in it is an id; one without is a word.

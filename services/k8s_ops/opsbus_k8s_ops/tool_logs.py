@@ -99,7 +99,11 @@ async def get_pod_logs(
     patient = api.patient(min(READ_S_MAX, ctx.remaining_s - ANSWER_MARGIN_S))
     scans = await read_all(patient, sources[:SOURCES_MAX], query)
     lines = sorted((line for scan in scans for line in scan.lines), key=lambda line: sortable(line.time))
-    page = _patterns(lines, warnings) if mode == "patterns" else _lines(lines, scans, digest, warnings)
+    if mode == "patterns":
+        # Many lines take seconds: on a thread, so that the call goes on sending heartbeats.
+        page = await asyncio.to_thread(_patterns, lines, warnings)
+    else:
+        page = _lines(lines, scans, digest, warnings)
     return page.model_copy(
         update={
             "cluster": api.name,
