@@ -1,6 +1,7 @@
 """``opsbus doctor`` on a real bus: what is well, what is not, and that each says what to do."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -254,6 +255,17 @@ async def test_the_command_finds_the_running_platform_and_ends_with_its_verdict(
 
     named = {"NATS_URL": bus.url, "OPSBUS_NATS_SEED_FILE": str(bus.credentials("operator"))}
     assert opsbus(tmp_path, "doctor", "--data", "elsewhere", **named).returncode == 0
+
+
+def test_a_file_that_outlived_its_platform_counts_for_nothing(tmp_path: Path) -> None:
+    from opsbus.commands.where import run_facts
+
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / "run.json").write_text(json.dumps({"pid": ended.pid, "edge_url": "http://127.0.0.1:1"}))
+    assert run_facts(tmp_path) == {}
+    (tmp_path / "run.json").write_text(json.dumps({"pid": os.getpid(), "edge_url": "http://127.0.0.1:1"}))
+    assert run_facts(tmp_path)["edge_url"] == "http://127.0.0.1:1"
 
 
 def test_a_token_of_this_machine_goes_to_no_other_edge(tmp_path: Path) -> None:

@@ -26,8 +26,20 @@ class EdgeAccess:
 
 
 def run_facts(data: Path) -> dict[str, Any]:
-    """What the running platform wrote down; empty when none runs."""
-    return read_json(Folder(data).run_file) or {}
+    """What the running platform wrote down; empty when none runs, also when its file outlived it."""
+    facts = read_json(Folder(data).run_file) or {}
+    pid = facts.get("pid")
+    return {} if isinstance(pid, int) and not _runs(pid) else facts
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, so it runs
+        return True
+    return True
 
 
 def bus_settings(identity: str, data: Path) -> Settings:
