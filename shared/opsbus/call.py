@@ -97,6 +97,10 @@ class Call:
         """The deadline in UTC."""
         return datetime.fromtimestamp(time.time() + min(self.remaining_s, 3600.0), UTC)
 
+    def cut_short(self) -> ToolError:
+        """The error of a call that was ended from outside: cancelled, or out of time."""
+        return self.was_cancelled() if self.cancelled else self.too_late()
+
     def too_late(self) -> ToolError:
         """The error of a call whose time is over."""
         return ToolError(
@@ -139,7 +143,7 @@ class Call:
             if task.cancelled():
                 raise ToolError(ErrorCode.INTERNAL, "the tool ended itself without a result", executed=self._effect())
             return task.result()
-        error = self.was_cancelled() if self.cancelled else self.too_late()
+        error = self.cut_short()
         task.cancel()
         await asyncio.wait({task}, timeout=GRACE_S)
         if task.done() and not task.cancelled():

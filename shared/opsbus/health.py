@@ -12,6 +12,8 @@ from typing import Any
 import orjson
 import uvicorn
 
+from opsbus.settings import SettingsError
+
 Check = Callable[[], tuple[bool, dict[str, Any]]]
 """Whether it is ready, and the facts behind it."""
 
@@ -49,12 +51,19 @@ class Health:
         """Listens.
 
         Raises:
-            OSError: the port is taken.
+            SettingsError: the address is taken, or not this host's.
         """
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind((self._host, self._port))
+        try:
+            self._socket.bind((self._host, self._port))
+        except OSError as error:
+            self._socket.close()
+            raise SettingsError(
+                f"setting http_port: HTTP cannot listen at {self._host}:{self._port} ({error.strerror});"
+                " set OPSBUS_HTTP_HOST and OPSBUS_HTTP_PORT to an address of this host that is free"
+            ) from None
         config = uvicorn.Config(
             self._app,
             log_config=None,
@@ -77,6 +86,13 @@ class Health:
             return ""
         host, port = self._socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def public_url(self) -> str:
+        """As others reach it: by the host's name where it listens on every address."""
+        if self._socket is not None and self._host in ("0.0.0.0", "::"):
+            return f"http://{socket.gethostname()}:{self._socket.getsockname()[1]}"
+        return self.url
 
     async def stop(self) -> None:
         """Listens no more."""

@@ -10,13 +10,13 @@ from nats.js import JetStreamContext
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
+from opsbus.outcome import Outcome
 from opsbus.toolerror import ToolError
 from opsbus_contracts import ErrorCode, Executed, Header, Status
 from opsbus_contracts.streams import IDEMPOTENCY
 
 if TYPE_CHECKING:
     from opsbus.call import Call
-    from opsbus.execute import Outcome
     from opsbus.logs import Log
     from opsbus.registry import Tool
 
@@ -65,7 +65,7 @@ class Idempotency:
         self._log = log
         self._bucket: KeyValue | None = None
 
-    async def begin(self, call: "Call", tool: "Tool", key: str) -> "Ticket | Outcome":
+    async def begin(self, call: "Call", tool: "Tool", key: str) -> Ticket | Outcome:
         """The right to run, or the outcome there is already.
 
         Raises:
@@ -109,10 +109,8 @@ class Idempotency:
             ) from error
         raise _in_progress()
 
-    def _taken(self, value: bytes, call: "Call", tool: "Tool", digest: str) -> "Outcome | None":
+    def _taken(self, value: bytes, call: "Call", tool: "Tool", digest: str) -> Outcome | None:
         """The outcome of an existing record; None: it was left behind and may be taken over."""
-        from opsbus.execute import Outcome
-
         head, _, body = value.partition(b"\n")
         record = orjson.loads(head)
         if record["digest"] != digest:
@@ -135,7 +133,7 @@ class Idempotency:
             executed=Executed.UNKNOWN,
         )
 
-    async def end(self, ticket: Ticket, outcome: "Outcome") -> None:
+    async def end(self, ticket: Ticket, outcome: Outcome) -> None:
         """Keeps the outcome; one that had no effect is dropped, so that the key may be tried again."""
         if outcome.executed is Executed.NO:
             await self.drop(ticket)

@@ -24,6 +24,11 @@ class Log:
         self._logger = logger
         self._bound = dict(bound or {})
 
+    @property
+    def debugs(self) -> bool:
+        """Whether debug lines are written: whoever would make one on every call asks first."""
+        return self._logger.isEnabledFor(logging.DEBUG)
+
     def bind(self, **fields: Any) -> "Log":
         """A logger with more fields."""
         return Log(self._logger, self._bound | fields)

@@ -10,6 +10,7 @@ class WorkerMetrics:
 
     def __init__(self, service: str, version: str) -> None:
         self.registry = CollectorRegistry()
+        self._children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self.calls = self._counter(
             "calls", "Calls ended, by tool and outcome (ok or an error code).", "tool", "outcome"
         )
@@ -35,6 +36,15 @@ class WorkerMetrics:
 
     def _gauge(self, name: str, help_text: str) -> Gauge:
         return Gauge(f"opsbus_worker_{name}", help_text, registry=self.registry)
+
+    def ended(self, tool: str, outcome: str, duration_s: float) -> None:
+        """A call ended. The labelled children are looked up once: it is on every call's way."""
+        children = self._children.get((tool, outcome))
+        if children is None:
+            children = (self.calls.labels(tool, outcome), self.duration.labels(tool))
+            self._children[tool, outcome] = children
+        children[0].inc()
+        children[1].observe(duration_s)
 
     def text(self) -> bytes:
         """The Prometheus text format."""

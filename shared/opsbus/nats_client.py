@@ -63,8 +63,8 @@ async def connect(
         "allow_reconnect": True,
         "max_reconnect_attempts": -1,
         "reconnect_time_wait": RECONNECT_WAIT_S,
-        "ping_interval": 20,
-        "max_outstanding_pings": 3,
+        "ping_interval": 5,  # a connection that died without a word is noticed within 15 s
+        "max_outstanding_pings": 2,
         "pending_size": 8 * 1024 * 1024,
         "error_cb": error_cb,
         "reconnected_cb": on_reconnected,

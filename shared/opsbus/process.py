@@ -41,8 +41,9 @@ def run_worker(worker: Worker) -> None:
         asyncio.run(serve(worker, loaded))
     except (SettingsError, ConnectError) as error:
         fail(f"{worker.name}: {error}")
-    except OSError as error:
-        fail(f"{worker.name}: {error.strerror or error} (HTTP at {loaded.http_host}:{loaded.http_port})")
+    except Exception as error:
+        log.exception("failed", error, hint="The worker could not start or stop; the cause is in the traceback.")
+        sys.exit(1)
 
 
 async def serve(worker: Worker, loaded: Settings) -> None:

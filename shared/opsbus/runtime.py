@@ -69,8 +69,7 @@ class Runtime:
         """Starts all parts; when it returns, a request is answered and the catalogue has the instance.
 
         Raises:
-            ConnectError, SettingsError: NATS cannot be used with these settings.
-            OSError: the HTTP port is taken.
+            ConnectError, SettingsError: NATS, or the HTTP address, cannot be used with these settings.
         """
         try:
             await self._start()
@@ -141,7 +140,7 @@ class Runtime:
             instance=self.instance,
             started=self.started,
             concurrency=self.settings.concurrency,
-            metrics_url=f"{self.http_url}/metrics",
+            metrics_url=f"{self._health.public_url}/metrics",
             log=self.log,
             metrics=self.metrics,
         )

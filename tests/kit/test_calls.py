@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from opsbus import Context, ErrorCode, Worker
+from opsbus import Context, ErrorCode, ToolError, Worker
 from opsbus.testing.caller import Caller
 from opsbus.testing.waiting import until
 from opsbus_contracts import Header, Status
@@ -267,3 +267,41 @@ async def test_unknown_tool_and_method(run_worker, caller, bus):
     assert unknown.did_you_mean == ["write"]
     assert method.code is ErrorCode.UNKNOWN_METHOD
     assert method.did_you_mean == ["resources_read"]
+
+
+@worker.tool(permission="test:read", read_only=True)
+async def odd_error(ctx: Context[None], kind: str) -> str:
+    """An error whose details cannot travel."""
+    details = {"object": object()} if kind == "no JSON" else {"large": "x" * 2_000_000}
+    raise ToolError(ErrorCode.NOT_FOUND, "not there", details=details)
+
+
+@pytest.mark.parametrize("kind", ["no JSON", "too large"])
+async def test_an_error_travels_without_what_cannot(run_worker, caller, kind):
+    async with run_worker(worker):
+        error = (await caller.call("test", "odd_error", {"kind": kind})).error
+    assert (error.code, error.message) == (ErrorCode.NOT_FOUND, "not there")
+    assert kind in error.details["left_out"]
+
+
+@worker.tool(permission="test:write")
+async def in_a_group(ctx: Context[None]) -> str:
+    """Raises out of nested task groups."""
+
+    async def fail() -> None:
+        raise ToolError(ErrorCode.CONFLICT, "two at once")
+
+    async def bug() -> None:
+        raise RuntimeError("not for the caller")
+
+    async with asyncio.TaskGroup() as outer:
+        outer.create_task(bug())
+        async with asyncio.TaskGroup() as inner:
+            inner.create_task(fail())
+    return "never"
+
+
+async def test_an_error_gets_out_of_task_groups(run_worker, caller):
+    async with run_worker(worker):
+        error = (await caller.call("test", "in_a_group")).error
+    assert (error.code, error.message, error.executed) == (ErrorCode.CONFLICT, "two at once", "no")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 import time
 
 import pytest
@@ -173,3 +174,23 @@ async def test_impossible_keys(run_worker, caller, key):
         reply = await caller.call("test", "write", {"what": "a", "idempotency_key": key})
     assert reply.error.code is ErrorCode.INVALID_ARGUMENTS
     assert runs == []
+
+
+@pytest.mark.parametrize("end", ["deadline", "cancel"])
+async def test_a_write_that_was_cut_short_is_unknown_at_once(run_worker, caller, end):
+    gate["open"].clear()
+    async with run_worker(worker):
+        call_id = secrets.token_hex(16)
+        deadline_s = 0.4 if end == "deadline" else 30
+        first = asyncio.create_task(
+            caller.call("test", "write", {"what": "a"}, idempotency_key="k", call_id=call_id, deadline_s=deadline_s)
+        )
+        await gate["started"].wait()
+        if end == "cancel":
+            await caller.cancel("test", call_id)
+        reply = await first
+        again = await caller.call("test", "write", {"what": "a"}, idempotency_key="k")
+    assert reply.executed == again.executed == "unknown"
+    assert reply.error.code is again.error.code
+    assert again.headers["Opsbus-Replayed"] == "true"
+    assert runs == ["a"]

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from opsbus.nkeys_ import new_user
 from opsbus.testing.waiting import until
 from opsbus_contracts import Status
 
@@ -25,6 +26,8 @@ worker = Worker("test", version="1.0.0", settings=MySettings)
 
 @worker.lifespan
 async def lifespan(settings):
+    if settings.greeting == "fail":
+        raise RuntimeError("no backend")
     print("OPENED", flush=True)
     yield {"greeting": settings.greeting}
     print("CLOSED", flush=True)
@@ -137,8 +140,6 @@ async def test_a_wrong_setting_is_one_line_and_code_2(program, environment, said
 
 
 async def test_a_refused_identity_is_one_line_and_code_2(program, bus, tmp_path):
-    from opsbus.nkeys_ import new_user
-
     stranger = tmp_path / "stranger.nk"
     stranger.write_text(new_user().seed)
     async with program(OPSBUS_NATS_SEED_FILE=str(stranger)) as process:
@@ -157,3 +158,12 @@ async def test_it_waits_for_a_server_that_is_not_there_and_can_be_stopped(progra
         process.send_signal(signal.SIGINT)
         await asyncio.wait_for(process.wait(), 30)
         assert process.returncode == 0
+
+
+async def test_a_backend_that_is_not_there_is_an_error_in_the_log_and_code_1(program):
+    async with program(OPSBUS_TEST_GREETING="fail") as process:
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1
+    line = json.loads(err.decode().strip().splitlines()[-1])
+    assert (line["level"], line["event"]) == ("error", "failed")
+    assert "no backend" in line["traceback"]
