@@ -140,6 +140,8 @@ async def test_deployments_tell_how_their_rollout_stands(ask: Any) -> None:
     rows = {row["name"]: row for row in reply.structured["items"]}
     assert set(rows) == {"frontend", "catalog", "cart", "checkout", "recommendations"}
     checkout = rows["checkout"]
+    assert checkout["state"] == "stuck"
+    assert "timed out progressing" in checkout["reason"]
     assert checkout["hpa"]["max_replicas"] == 6
     assert "maximum replica count" in checkout["hpa"]["note"]
     assert checkout["images"] == ["registry.shop.example/checkout:v2.4.1"]
