@@ -295,6 +295,16 @@ async def test_a_flood_of_progress_is_bounded_and_the_answer_still_comes(running
     assert await slot.next(0) is None
 
 
+async def test_a_few_large_messages_are_bounded_by_their_bytes() -> None:
+    slot = inbox.Slot("t")
+    for _ in range(10):
+        slot.push(Msg(_client=None, subject="s", headers={"Opsbus-Status": "progress"}, data=b"x" * 800_000))
+    assert slot.dropped == 10 - inbox.WAITING_BYTES_MAX // 800_000
+    await slot.next(0)
+    slot.push(Msg(_client=None, subject="s", headers={"Opsbus-Status": "progress"}, data=b"x" * 800_000))
+    assert slot.dropped == 5
+
+
 async def test_requests_too_large_for_the_bus_are_refused_unsent(running, raw: Raw) -> None:
     answer = await running.call("demo_write", {"text": "x" * 950_000})
     assert answer.error["data"]["code"] == "request_too_large"

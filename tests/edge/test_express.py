@@ -195,3 +195,50 @@ async def test_silence_makes_a_stream_with_comments(run_edge, run_worker: RunWor
         answer = await served.call("demo_slow")
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.result["structuredContent"] == {"done": 1}
+
+
+async def test_a_client_that_does_not_read_is_given_up(running, run_worker: RunWorker, monkeypatch) -> None:
+    monkeypatch.setattr("opsbus_edge.asgi.exchange.READ_S", 0.3)
+    ended = asyncio.Event()
+    worker = Worker("demo", version="1.0.0")
+
+    @worker.tool(permission="demo:read", read_only=True, timeout_s=60)
+    async def talk(ctx: Context) -> dict[str, int]:
+        try:
+            for number in range(4_000):
+                await ctx.progress(number, None, "x" * 20_000)
+                await asyncio.sleep(0.001)
+        finally:
+            ended.set()
+        return {}
+
+    async with run_worker(worker):
+        await running.knows("demo_talk")
+        host, port = running.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port), limit=1)
+        meta = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+            "progressToken": 1,
+        }
+        params = {"name": "demo_talk", "arguments": {}, "_meta": meta}
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+        headers = running.headers("tools/call", "demo_talk", "admin") | {"host": "localhost"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        writer.write(f"POST /mcp HTTP/1.1\r\n{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+        await asyncio.wait_for(ended.wait(), 30)
+        async with asyncio.timeout(10):
+            while running.edge.pipeline.under_way:
+                await asyncio.sleep(0.01)
+        writer.close()
+    text = (await running.http.get("/metrics")).text
+    assert 'mcp_tool_calls_total{status="cancelled",tool="demo_talk"} 1.0' in text
+
+
+async def test_too_many_connections_are_answered_at_once(run_edge) -> None:
+    async with run_edge(connections_max=3) as running:
+        held = [await asyncio.open_connection(*running.url.removeprefix("http://").split(":")) for _ in range(3)]
+        async with httpx.AsyncClient(base_url=running.url) as client:
+            assert (await client.get("/live")).status_code == 503
+        for _, writer in held:
+            writer.close()

@@ -1,6 +1,7 @@
 """The edge as a process: settings, HTTP server, signals, drain. What it is made of: wiring.py."""
 
 import asyncio
+import gc
 import os
 import signal
 
@@ -45,6 +46,10 @@ async def run(settings: EdgeSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running_edge(settings) as edge, serving(edge) as url:
+        # What is loaded by now stays: collecting it again and again would stop every call for its time.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 50, 100)
         log.info("ready", http=url, instance=edge.instance, tools=len(edge.catalog.tools()))
         if settings.ready_file is not None:
             facts = {"service": "edge", "instance": edge.instance, "http_url": url, "pid": os.getpid()}

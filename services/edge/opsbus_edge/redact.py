@@ -10,6 +10,8 @@ HIDDEN = "[redacted]"
 DEPTH_MAX = 12
 TEXT_MAX = 2_000
 """Characters kept of one text."""
+KNOWN_MAX = 5_000
+"""Names whose answer is remembered."""
 BYTES_MAX = 16_384
 """Arguments larger than this are recorded by their digest alone."""
 
@@ -39,6 +41,7 @@ class Redactor:
     def __init__(self, further: Iterable[str] = ()) -> None:
         words = [*_SENSITIVE, *(re.escape(word) for word in further)]
         self._names = re.compile("|".join(words), re.IGNORECASE)
+        self._known: dict[str, bool] = {}
 
     def arguments(self, raw: bytes) -> dict[str, Any]:
         """The arguments of a call, fit to be kept.
@@ -53,14 +56,23 @@ class Redactor:
         value = orjson.loads(raw)
         return {str(name): self._value(name, item, 1) for name, item in value.items()}
 
+    def _is_sensitive(self, name: str) -> bool:
+        found = self._known.get(name)
+        if found is None:
+            found = bool(self._names.search(name)) and not _NOT_SENSITIVE.fullmatch(name)
+            if len(self._known) < KNOWN_MAX:
+                self._known[name] = found
+        return found
+
     def _value(self, name: str, value: Any, depth: int) -> Any:
-        if self._names.search(name) and not _NOT_SENSITIVE.fullmatch(name) and value not in (None, "", True, False):
+        if value not in (None, "", True, False) and self._is_sensitive(name):
             return HIDDEN
         if depth > DEPTH_MAX:
             return "[nested too deep]"
         if isinstance(value, str):
             shown = value if len(value) <= TEXT_MAX else value[:TEXT_MAX] + "..."
-            return _BEARER.sub(rf"\1 {HIDDEN}", shown)
+            low = shown.lower()
+            return _BEARER.sub(rf"\1 {HIDDEN}", shown) if "bearer" in low or "basic" in low else shown
         if isinstance(value, dict):
             return {key: self._value(key, item, depth + 1) for key, item in value.items()}
         if isinstance(value, list):

@@ -27,6 +27,7 @@ class EdgeSettings(Settings):
     json_depth_max: int = Field(default=64, ge=8, le=512, description="Nesting of a request's JSON.")
     body_timeout_s: float = Field(default=30.0, gt=0, le=600, description="A request's body has come by then.")
     keep_alive_s: float = Field(default=15.0, gt=0, le=300, description="A silent stream gets a comment this often.")
+    connections_max: int = Field(default=10_000, ge=1, le=1_000_000, description="Beyond it the answer is 503 at once.")
     drain_grace_s: float = Field(
         default=0.0, ge=0, le=120, description="On SIGTERM /ready is red this long before requests are refused."
     )

@@ -11,6 +11,8 @@ from typing import Any
 from opsbus_edge.asgi.http import JSON, Receive, Send, answer
 
 WATCH_AFTER_S = 0.1
+READ_S = 30.0
+"""A client that does not read its stream for this long has gone, as far as its request is concerned."""
 _PING = b": ping\r\n\r\n"
 _SSE_HEADERS = [
     (b"content-type", b"text/event-stream"),
@@ -66,8 +68,12 @@ class Exchange:
         """One message on the stream, which begins now if it has not. Not for clients that take no streams."""
         if not self._streams or self._closed:
             return
-        async with self._lock:
-            await self._stream(_frame(data), more=True)
+        try:
+            async with asyncio.timeout(READ_S), self._lock:
+                await self._stream(_frame(data), more=True)
+        except TimeoutError:
+            self._gone()
+            await asyncio.sleep(0)  # the cancellation arrives here
 
     async def finish(self, status: int, data: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
         """The answer: a plain response, or the stream's last message."""
@@ -100,6 +106,9 @@ class Exchange:
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._gone()
+
+    def _gone(self) -> None:
         if not self._closed and self._task is not None:
             self.gone = True
             self._task.cancel()

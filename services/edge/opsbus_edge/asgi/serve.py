@@ -55,6 +55,7 @@ async def serving(edge: Edge, mcp: App | None = None) -> AsyncIterator[str]:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
             backlog=BACKLOG,
+            limit_concurrency=settings.connections_max,
         )
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]), name="http")

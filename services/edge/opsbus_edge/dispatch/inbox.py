@@ -14,6 +14,8 @@ from opsbus_edge.metrics import Metrics
 
 WAITING_MAX = 1_000
 """Progress and log messages that wait for a slow client, per attempt; further ones are dropped."""
+WAITING_BYTES_MAX = 4 * 1024 * 1024
+"""Bytes of them."""
 RETIRED_MAX = 20_000
 """Ended attempts remembered, so that late and repeated replies are told apart."""
 PENDING_BYTES_MAX = 512 * 1024 * 1024
@@ -27,13 +29,14 @@ _STATUS = Header.STATUS.value
 class Slot:
     """Where the replies of one attempt arrive."""
 
-    __slots__ = ("_messages", "_waiter", "dropped", "final", "token")
+    __slots__ = ("_bytes", "_messages", "_waiter", "dropped", "final", "token")
 
     def __init__(self, token: str) -> None:
         self.token = token
         self.final = False
         self.dropped = 0
         self._messages: deque[Msg] = deque()
+        self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
 
     def push(self, msg: Msg) -> None:
@@ -42,11 +45,13 @@ class Slot:
         waiting = len(self._messages)
         if status in _FINAL or status is None:
             self.final = True
-        elif waiting >= WAITING_MAX or (status == _HEARTBEAT and waiting):
-            # A heartbeat behind other messages says nothing that they do not.
-            self.dropped += status != _HEARTBEAT
+        elif status == _HEARTBEAT and waiting:
+            return  # behind other messages it says nothing that they do not
+        elif waiting >= WAITING_MAX or self._bytes + len(msg.data) > WAITING_BYTES_MAX:
+            self.dropped += 1
             return
         self._messages.append(msg)
+        self._bytes += len(msg.data)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -61,7 +66,11 @@ class Slot:
             finally:
                 timer.cancel()
                 self._waiter = None
-        return self._messages.popleft() if self._messages else None
+        if not self._messages:
+            return None
+        msg = self._messages.popleft()
+        self._bytes -= len(msg.data)
+        return msg
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
