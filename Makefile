@@ -8,7 +8,7 @@ up: $(INSTALLED)
 	@.venv/bin/opsbus up $(ARGS)
 
 test: $(INSTALLED)
-	@.venv/bin/pytest -n $${OPSBUS_TEST_PROCESSES:-2} --dist loadgroup -m "not conformance" $(ARGS)
+	@.venv/bin/pytest -n $${OPSBUS_TEST_PROCESSES:-2} --dist loadfile -m "not conformance" $(ARGS)
 
 conformance: $(INSTALLED)
 	@.venv/bin/pytest -m conformance -s $(ARGS)

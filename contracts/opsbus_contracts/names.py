@@ -24,6 +24,6 @@ def mcp_name(service: str, tool: str) -> str:
         ValueError: the name is longer than 64 characters or has others than letters, digits and underscores.
     """
     name = f"{service.replace('-', '_')}_{tool}"
-    if not _MCP_NAME.match(name):
+    if not _MCP_NAME.fullmatch(name):
         raise ValueError(f"the MCP name {name!r} must be 1 to 64 letters, digits and underscores")
     return name

@@ -4,6 +4,17 @@ from pydantic import Field
 
 from opsbus_contracts.model import Message
 
+HTTP = "Opsbus-Http"
+"""Header of a request and of ``head``: the model of this file, as JSON in ASCII."""
+SEQ = "Opsbus-Seq"
+"""Header of every message of an answer: its number, from 1."""
+
+HEAD = "head"
+CHUNK = "chunk"
+END = "end"
+HEARTBEAT = "heartbeat"
+"""What a message of an answer is, in ``Opsbus-Status``."""
+
 
 class SessionRequest(Message):
     """``edge.<instance>.session``: an HTTP request for the owner.

@@ -101,7 +101,7 @@ async def look_up(js: JetStreamContext, service: str, blob_id: str) -> Stored:
     Raises:
         ToolError: ``not_found``, ``unavailable``; ``backend_error`` when the entry is damaged.
     """
-    if not _ID.match(blob_id):
+    if not _ID.fullmatch(blob_id):
         raise _not_found(blob_id)
     try:
         message = await js.get_last_msg(_STREAM, _meta_subject(service, blob_id))

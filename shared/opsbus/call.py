@@ -73,7 +73,7 @@ class Call:
         Raises:
             ToolError: ``invalid_request``, or ``deadline_exceeded`` for a call that came too late.
         """
-        if not _CALL_ID.match(self.id):
+        if not _CALL_ID.fullmatch(self.id):
             raise ToolError(ErrorCode.INVALID_REQUEST, f"the header {Header.CALL} must be 32 hex digits")
         deadline = self.headers.get(Header.DEADLINE)
         if deadline is not None:

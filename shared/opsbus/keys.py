@@ -56,7 +56,7 @@ class BucketKeys:
         Raises:
             ToolError: ``unavailable``: the bucket cannot be read.
         """
-        if not _KID.match(kid):
+        if not _KID.fullmatch(kid):
             return None
         now = time.monotonic()
         entry = self._known.get(kid)

@@ -75,7 +75,7 @@ class Discovery:
         self._identity = {
             "name": registry.service,
             "id": instance,
-            "version": version if _SEMVER.match(version) else "0.0.0",
+            "version": version if _SEMVER.fullmatch(version) else "0.0.0",
             "metadata": {"opsbus": "1", "opsbus.version": version},
         }
         self._subscriptions: list[Subscription] = []

@@ -26,7 +26,7 @@ class Header:
     name: str
 
     def __post_init__(self) -> None:
-        if not _HEADER_NAME.match(self.name):
+        if not _HEADER_NAME.fullmatch(self.name):
             raise ValueError(f"{self.name!r} is no HTTP header name")
 
 

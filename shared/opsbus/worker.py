@@ -65,7 +65,7 @@ class Worker:
         settings: type[Settings] = Settings,
         blobs: str | bool = False,
     ) -> None:
-        if not re.match(SERVICE_PATTERN, service) or service in PLATFORM_IDENTITIES:
+        if not re.fullmatch(SERVICE_PATTERN, service) or service in PLATFORM_IDENTITIES:
             raise ValueError(f"{service!r} is no service token: {SERVICE_PATTERN}, and none of {PLATFORM_IDENTITIES}")
         self.name = service
         self.version = version

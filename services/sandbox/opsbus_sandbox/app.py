@@ -32,7 +32,7 @@ class Estate:
 
     @property
     def kubeconfig(self) -> Path:
-        """How kubectl and the workers get in; the platform's own account is the current context."""
+        """How a person with kubectl gets in; the platform's own account is the current context."""
         return self.cluster.kubeconfig
 
     @property
@@ -60,7 +60,8 @@ class Estate:
         """The addresses, as the ready file and the console tell them."""
         return {
             "kubernetes_url": self.kube_url,
-            "kubeconfig": str(self.kubeconfig.resolve()),
+            "kubeconfig": str(self.cluster.platform_kubeconfig.resolve()),
+            "people_kubeconfig": str(self.kubeconfig.resolve()),
             "prometheus_url": self.prometheus_url,
             "alertmanager_url": self.alertmanager_url,
             "grafana_url": self.grafana_url,

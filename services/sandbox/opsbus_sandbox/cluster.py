@@ -30,6 +30,9 @@ class Cluster:
 
     url: str
     kubeconfig: Path
+    """A context per account, for a person with kubectl."""
+    platform_kubeconfig: Path
+    """The platform's own context alone, for a worker that offers every context it finds."""
     tokens: dict[str, str]
     store: ObjectStore
     _runner: web.AppRunner
@@ -54,14 +57,15 @@ async def start_cluster(settings: SandboxSettings) -> Cluster:
     server = KubeServer(store, software, users, version=KUBERNETES_VERSION, bookmark_every_s=settings.bookmark_every_s)
     certificate = make_certificate(settings.host)
     runner, url = await listen(server.app(), settings.host, settings.kube_port, certificate.context)
-    kubeconfig = settings.state_dir / "kubeconfig"
+    kubeconfig, platform = settings.state_dir / "kubeconfig", settings.state_dir / "kubeconfig-platform"
     try:
-        write_kubeconfig(
-            kubeconfig, cluster=CLUSTER, server=url, authority_pem=certificate.authority_pem, namespace="shop",
-            tokens=tokens,
-        )  # fmt: skip
+        for path, known in ((kubeconfig, tokens), (platform, dict(list(tokens.items())[:1]))):
+            write_kubeconfig(
+                path, cluster=CLUSTER, server=url, authority_pem=certificate.authority_pem, namespace="shop",
+                tokens=known,
+            )  # fmt: skip
     except OSError:
         await runner.cleanup()
         raise
     controllers = asyncio.create_task(Reconciler(store, software).run(), name="sandbox-controllers")
-    return Cluster(url, kubeconfig, tokens, store, runner, controllers)
+    return Cluster(url, kubeconfig, platform, tokens, store, runner, controllers)

@@ -72,7 +72,7 @@ def _show_identity(service: str) -> None:
     from opsbus.nkeys_ import new_user
     from opsbus_contracts.names import SERVICE_PATTERN
 
-    if not re.match(SERVICE_PATTERN, service):
+    if not re.fullmatch(SERVICE_PATTERN, service):
         fail(f"'{service}' is no service token", "1 to 31 lower-case letters, digits, - and _, a letter first")
     key = new_user()
     block = {"nkey": key.public, "permissions": permissions(service)}

@@ -76,4 +76,4 @@ def _suggest(name: str) -> str:
     """The nearest allowed name."""
     word = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")
     word = re.sub(r"^[^a-z]+", "", word)[:31].rstrip("-_")
-    return word if re.match(SERVICE_PATTERN, word) else ""
+    return word if re.fullmatch(SERVICE_PATTERN, word) else ""

@@ -138,7 +138,7 @@ def parse_policy(text: str, name: str) -> Policy:
         raise _wrong(name, 1, "there are no roles")
     roles: dict[str, Role] = {}
     for role, node in reader.mapping(top["roles"], "roles").items():
-        if not _ROLE.match(role):
+        if not _ROLE.fullmatch(role):
             raise _wrong(name, reader.line(node), f"{role!r} is no name for a role")
         roles[role] = reader.role(role, node)
     if not roles:
@@ -203,7 +203,7 @@ class _Reader:
             raise _wrong(self._name, self.line(node), f"{what} must be a list")
         found = []
         for item in node.value:
-            if not isinstance(item, yaml.ScalarNode) or not pattern.match(item.value):
+            if not isinstance(item, yaml.ScalarNode) or not pattern.fullmatch(item.value):
                 raise _wrong(self._name, self.line(item), f"{what}: each item is a {a}")
             found.append((item.value, self.line(item)))
         return found

@@ -1,4 +1,4 @@
-"""How one edge tells another of a session's HTTP request: header names and bounds. Contract: contracts/sessions.py.
+"""How one edge tells another of a session's HTTP request: its bounds and forms. Contract: contracts/sessions.py.
 
 Request: ``edge.<instance>.session``, the head in ``Opsbus-Http``, the id in ``Opsbus-Call``, the body is the request's.
 Answers, on the reply subject, numbered from 1 in ``Opsbus-Seq``; ``Opsbus-Status`` says what each is: ``head``
@@ -11,14 +11,24 @@ from collections.abc import Iterable
 from pydantic import BaseModel
 
 from opsbus_contracts.calls import BODY_BYTES_MAX
+from opsbus_contracts.sessions import CHUNK, END, HEAD, HEARTBEAT, HTTP, SEQ
 
-HTTP = "Opsbus-Http"
-SEQ = "Opsbus-Seq"
-
-HEAD = "head"
-CHUNK = "chunk"
-END = "end"
-HEARTBEAT = "heartbeat"
+__all__ = [
+    "CHUNK",
+    "CHUNK_BYTES_MAX",
+    "END",
+    "HEAD",
+    "HEADERS_BYTES_MAX",
+    "HEARTBEAT",
+    "HTTP",
+    "REQUEST_BYTES_MAX",
+    "SEQ",
+    "cancel_subject",
+    "end_to_end",
+    "raw",
+    "session_subject",
+    "to_header",
+]
 
 REQUEST_BYTES_MAX = BODY_BYTES_MAX
 """Body of a session's request: what fits in one message."""
