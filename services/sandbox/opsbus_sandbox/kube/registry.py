@@ -11,7 +11,7 @@ from opsbus_sandbox.kube.deletion import finish_if_released
 from opsbus_sandbox.kube.errors import already_exists, bad_request, conflict, not_found
 from opsbus_sandbox.kube.names import random_suffix
 from opsbus_sandbox.kube.objects.decode import decode, strict_error
-from opsbus_sandbox.kube.objects.defaults import apply_defaults
+from opsbus_sandbox.kube.objects.defaults import apply_defaults, new_status
 from opsbus_sandbox.kube.objects.validate import validate_create, validate_update
 from opsbus_sandbox.kube.resources import ResourceType
 from opsbus_sandbox.kube.store import AlreadyExistsError, ConflictError, MissingError, ObjectStore
@@ -55,7 +55,7 @@ class Registry:
             prefix = str(meta["generateName"])[:_MAX_GENERATED_PREFIX]
             meta["name"] = prefix + random_suffix(self.store.random)
         if "status" in kind.subresources:
-            obj["status"] = {}
+            obj["status"] = new_status(kind.plural)
         if not meta.get("name"):
             meta["name"] = ""
             self._default(kind, obj)

@@ -62,9 +62,12 @@ _CORE = (
         "", "v1", "pods", "Pod", short_names=("po",), in_all=True, subresources=("eviction", "log", "status"),
         has_generation=True, returns_deleted=True,
     ),
-    ResourceType("", "v1", "resourcequotas", "ResourceQuota", short_names=("quota",), subresources=("status",)),
+    ResourceType(
+        "", "v1", "resourcequotas", "ResourceQuota", short_names=("quota",), subresources=("status",),
+        returns_deleted=True,
+    ),
     ResourceType("", "v1", "secrets", "Secret"),
-    ResourceType("", "v1", "serviceaccounts", "ServiceAccount", short_names=("sa",)),
+    ResourceType("", "v1", "serviceaccounts", "ServiceAccount", short_names=("sa",), returns_deleted=True),
     ResourceType(
         "", "v1", "services", "Service", short_names=("svc",), in_all=True, subresources=("status",),
         returns_deleted=True,

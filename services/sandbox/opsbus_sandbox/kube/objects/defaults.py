@@ -17,6 +17,21 @@ def apply_defaults(resource: str, obj: Obj) -> None:
         function(obj)
 
 
+# The counts that are shown even when they are zero, as the Go structs have it.
+_ZEROES: dict[str, tuple[str, ...]] = {
+    "daemonsets": ("currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"),
+    "horizontalpodautoscalers": ("currentReplicas", "desiredReplicas"),
+    "poddisruptionbudgets": ("currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"),
+    "replicasets": ("replicas",),
+    "statefulsets": ("availableReplicas", "replicas"),
+}
+
+
+def new_status(resource: str) -> Obj:
+    """The status of an object nobody has looked at yet."""
+    return dict.fromkeys(_ZEROES.get(resource, ()), 0)
+
+
 def _spec(obj: Obj) -> Obj:
     spec = obj.setdefault("spec", {})
     return spec if isinstance(spec, dict) else {}
