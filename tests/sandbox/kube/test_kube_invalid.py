@@ -172,7 +172,20 @@ async def test_unknown_fields(api, make_deployment):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"null", b"[]", b'"x"', b"1", b'{"metadata": 1}', b"\xff\xfe", b'{"spec": NaN}', b"[" * 5000]
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"x"',
+        b"1",
+        b'{"metadata": 1}',
+        b"\xff\xfe",
+        b'{"spec": NaN}',
+        b"[" * 5000,
+        b'{"a":' * 300 + b"1" + b"}" * 300,
+    ],
 )
 async def test_bodies_that_are_no_object(api, body):
     code, _, status = await api.raw("POST", DEPLOYMENTS, body)
@@ -194,8 +207,12 @@ async def test_yaml_is_read(api):
     path = f"/api/v1/namespaces/{STAGING}/configmaps"
     code, _, made = await api.raw("POST", path, text, Content_Type="application/yaml")
     assert (code, made["data"]) == (201, {"a": "b"})
-    code, _, _ = await api.raw("POST", path, b"a: [", Content_Type="application/yaml")
-    assert code == 400
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
+    )
+    for text in (b"a: [", b"a: &a [*a]", bomb.encode(), b"!!python/object:os.system {}"):
+        code, _, _ = await api.raw("POST", path, text, Content_Type="application/yaml")
+        assert code == 400, text
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/octet-stream"])

@@ -16,6 +16,8 @@ JSON = "application/json"
 YAML = "application/yaml"
 OBJECT_TYPES = (JSON, YAML, protobuf.MEDIA_TYPE)
 MAX_BODY_BYTES = 3 * 1024 * 1024
+MAX_DEPTH = 100
+MAX_VALUES = 1_000_000  # on one level: aliases in YAML multiply
 _PRODUCED = (JSON,)
 
 
@@ -75,11 +77,29 @@ async def _read(request: web.Request) -> bytes:
 def parse(raw: bytes, *, is_yaml: bool = False) -> Any:
     """JSON or YAML text as plain values. Raises ApiError 400."""
     try:
-        if is_yaml:
-            return yaml.safe_load(raw)
-        return json.loads(raw, parse_constant=_refuse_constant)
+        value = yaml.safe_load(raw) if is_yaml else json.loads(raw, parse_constant=_refuse_constant)
+        _check_depth(value)
+        return value
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise bad_request(f"couldn't get version/kind; json parse error: {error}") from error
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse what is nested deeper than any object is, before something recursive meets it."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError("exceeded max depth")
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+        if len(inner) > MAX_VALUES:
+            raise ValueError("too many values")
+        level = inner
 
 
 def _refuse_constant(name: str) -> NoReturn:
