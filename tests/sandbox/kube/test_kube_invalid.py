@@ -101,11 +101,12 @@ async def test_every_cause_is_named(api, make_deployment):
     assert status["message"].startswith('Deployment.apps "web" is invalid: [spec.replicas: Invalid value: -2')
 
 
-@pytest.mark.parametrize("name", ["Web", "web_1", "-web", "web-", "w" * 254, "web/x", "wéb"])
+@pytest.mark.parametrize("name", ["Web", "web_1", "-web", "web-", "w" * 254, "web/x", "wéb", "web\n"])
 async def test_bad_names(api, make_deployment, name):
     code, _, status = await api.raw("POST", DEPLOYMENTS, make_deployment("web") | {"metadata": {"name": name}})
     assert code == 422
-    assert f'metadata.name: Invalid value: "{name}"' in status["message"]
+    assert status["details"]["causes"][0]["field"] == "metadata.name"
+    assert f'Invalid value: "{name}"' in status["message"]
 
 
 async def test_the_selector_stays(api):

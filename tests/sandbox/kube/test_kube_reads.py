@@ -50,7 +50,9 @@ async def test_label_selectors(api, selector, expected):
     assert await names(api.apps.list_namespaced_deployment("shop", label_selector=selector)) == expected
 
 
-@pytest.mark.parametrize("selector", ["a b", "team in", "team=checkout,", "=x", "team=a=b", "-bad-=x", "team=sp ace"])
+@pytest.mark.parametrize(
+    "selector", ["a b", "team in", "team=checkout,", "=x", "team=a=b", "-bad-=x", "team=sp ace", "team=x%0A!"]
+)
 async def test_bad_label_selectors(api, selector):
     status = await refused(api.core.list_namespaced_pod("shop", label_selector=selector))
     assert status["code"] == 400

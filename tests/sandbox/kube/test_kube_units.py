@@ -32,7 +32,7 @@ def test_quantities(text, value):
     assert parse_quantity(text) == Decimal(value)
 
 
-@pytest.mark.parametrize("text", ["", "lots", "1 Mi", "1MiB", "--1", "1e", "0x10", None, True, [], "１"])
+@pytest.mark.parametrize("text", ["", "lots", "1 Mi", "1MiB", "--1", "1e", "0x10", None, True, [], "１", "1\n"])
 def test_bad_quantities(text):
     with pytest.raises(ValueError):
         parse_quantity(text)

@@ -29,7 +29,7 @@ async def test_both_faces_answer_until_it_is_told_to_stop(tmp_path, number):
     child = await start(tmp_path, OPSBUS_READY_FILE=str(ready_file))
     try:
         async with asyncio.timeout(60):
-            told = dict([(await child.stdout.readline()).decode().split() for _ in range(5)])
+            told = dict([(await child.stdout.readline()).decode().split() for _ in range(6)])
         facts = json.loads(ready_file.read_text())
         assert {k: facts[k] for k in told} == told
         assert facts["pid"] == child.pid

@@ -13,11 +13,11 @@ Obj = dict[str, Any]
 Matcher = Callable[[Obj], bool]
 Requirement = tuple[str, str, frozenset[str]]  # (key, operator, values)
 
-_NAME = re.compile(r"^(?:[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
-_VALUE = re.compile(r"^(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
-_SET = re.compile(r"^(\S+)\s+(in|notin)\s*\(([^()]*)\)$")
-_EQUALS = re.compile(r"^([^=!\s]+)\s*(==|=|!=)\s*([^=!\s]*)$")
-_ABSENT = re.compile(r"^!\s*(\S+)$")
+_NAME = re.compile(r"^(?:[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
+_VALUE = re.compile(r"^(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
+_SET = re.compile(r"^(\S+)\s+(in|notin)\s*\(([^()]*)\)\Z")
+_EQUALS = re.compile(r"^([^=!\s]+)\s*(==|=|!=)\s*([^=!\s]*)\Z")
+_ABSENT = re.compile(r"^!\s*(\S+)\Z")
 
 
 def parse_labels(text: str) -> list[Requirement]:
@@ -150,7 +150,7 @@ def parse_fields(resource: ResourceType, text: str) -> list[tuple[str, bool, str
     """(path, equal or not, value) of each term. Raises ApiError 400 for a field the server does not index."""
     terms = []
     for part in _split(text):
-        match = re.match(r"^([^=!]+)(==|=|!=)(.*)$", part)
+        match = re.match(r"^([^=!]+)(==|=|!=)(.*)\Z", part)
         if match is None:
             raise bad_request(f"invalid selector: '{part}'; can't understand '{part}'")
         path = match.group(1).strip()

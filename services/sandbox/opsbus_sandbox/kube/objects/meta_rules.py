@@ -11,11 +11,11 @@ from opsbus_sandbox.kube.resources import ResourceType
 Obj = dict[str, Any]
 
 _LABEL_FORM = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_LABEL = re.compile(rf"^{_LABEL_FORM}$")
-_SUBDOMAIN = re.compile(rf"^{_LABEL_FORM}(\.{_LABEL_FORM})*$")
-_DNS_1035 = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
-_QUALIFIED = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$")
-_VALUE = re.compile(r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")
+_LABEL = re.compile(rf"^{_LABEL_FORM}\Z")
+_SUBDOMAIN = re.compile(rf"^{_LABEL_FORM}(\.{_LABEL_FORM})*\Z")
+_DNS_1035 = re.compile(r"^[a-z]([-a-z0-9]*[a-z0-9])?\Z")
+_QUALIFIED = re.compile(r"^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]\Z")
+_VALUE = re.compile(r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z")
 _MAX_ANNOTATIONS = 256 * 1024
 
 LABEL_TEXT = (

@@ -11,7 +11,7 @@ from opsbus_sandbox.kube.objects.workload_rules import check_selector
 
 Obj = dict[str, Any]
 
-_CONFIG_KEY = re.compile(r"^[-._a-zA-Z0-9]+$")
+_CONFIG_KEY = re.compile(r"^[-._a-zA-Z0-9]+\Z")
 _CONFIG_KEY_TEXT = (
     "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  "
     "or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
@@ -107,7 +107,7 @@ def check_budget(obj: Obj) -> list[Cause]:
         value = spec.get(field)
         if isinstance(value, int) and value < 0:
             causes.append(invalid_value(f"spec.{field}", value, NOT_NEGATIVE))
-        elif isinstance(value, str) and not re.match(r"^[0-9]+%$", value):
+        elif isinstance(value, str) and not re.match(r"^[0-9]+%\Z", value):
             causes.append(invalid_value(f"spec.{field}", value, "a valid percent string must be a number and '%'"))
     return causes + check_selector("spec.selector", spec.get("selector") or {})
 
