@@ -155,6 +155,15 @@ async def answers(caller) -> bool:
     return (await caller.call("test", "one", deadline_s=5)).status is Status.OK
 
 
+async def test_announced_at_once_after_a_reconnect(run_worker, bus, monkeypatch):
+    monkeypatch.setattr(announce, "EVERY_S", 3600.0)  # nothing else puts the manifest again
+    async with run_worker(make_worker()) as running:
+        puts = running.metrics.announcements.labels("ok")._value
+        assert puts.get() == 1
+        bus.restart()
+        await until(lambda: puts.get() == 2, within_s=30)
+
+
 async def test_not_ready_while_the_server_is_away(run_worker, bus):
     async with run_worker(make_worker()) as running:
         assert running._check()[0]

@@ -190,7 +190,7 @@ def test_registration_refuses_what_cannot_work():
     worker.add_tool(fine, permission="a:b")
     with pytest.raises(ValueError, match="already"):
         worker.add_tool(fine, permission="a:b")
-    for name in ("edge", "Bad", "a.b", "", "operator"):
+    for name in ("edge", "Bad", "a.b", "", "operator", "test\n"):
         with pytest.raises(ValueError, match="service token"):
             Worker(name, version="1.0.0")
     with pytest.raises(ValueError, match="header name"):
