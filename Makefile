@@ -1,6 +1,6 @@
 # opsbus: two commands matter, `make up` and `make test`. The rest is for who changes the code.
 PY := .venv/bin/python
-SOURCES := contracts shared services tests bench
+SOURCES := contracts shared services tests
 INSTALLED := .venv/.installed
 
 .PHONY: up test check format contracts release conformance lock clean
