@@ -3,12 +3,12 @@
 from opsbus.ask import Elicit, Roots, Sample, Sampled
 from opsbus.content import Audio, Embedded, Image, PromptMessage, ResourceContents, ResourceLink, Text, ToolResult
 from opsbus.context import Context
-from opsbus.page import Page
+from opsbus.page import Page, PageInfo
 from opsbus.plan import Change, Plan, Undo
 from opsbus.schema import Header
 from opsbus.service import Service
 from opsbus.settings import Settings
-from opsbus.toolerror import ToolError
+from opsbus.toolerror import ToolError, near
 from opsbus.worker import Worker
 from opsbus_contracts import ErrorCode, Executed
 
@@ -23,6 +23,7 @@ __all__ = [
     "Header",
     "Image",
     "Page",
+    "PageInfo",
     "Plan",
     "PromptMessage",
     "ResourceContents",
@@ -37,4 +38,5 @@ __all__ = [
     "ToolResult",
     "Undo",
     "Worker",
+    "near",
 ]

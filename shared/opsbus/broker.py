@@ -20,11 +20,10 @@ from typing import Any
 
 from faststream import BaseMiddleware
 from faststream.nats import NatsBroker, NatsResponse
-from nats import errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from opsbus.nats_client import flush_twice
+from opsbus.nats_client import close, flush_twice
 from opsbus_contracts import ErrorBody, ErrorCode, Executed, Header, Status
 from opsbus_contracts.calls import BODY_BYTES_MAX
 
@@ -186,9 +185,8 @@ class CallBroker:
         if client.is_connected:
             await client.flush()
         for subscriber in self._subscribers:
+            if not client.is_connected:
+                subscriber.subscription = None  # unsubscribing would raise, and leave FastStream's tasks running
             await subscriber.stop()
         self._broker.config.disconnect()
-        try:
-            await client.close()
-        except errors.Error:
-            return  # it was closed already
+        await close(client)

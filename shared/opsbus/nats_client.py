@@ -85,6 +85,22 @@ async def connect(
     return client
 
 
+async def close(client: Client) -> None:
+    """Closes a connection, also one whose server is away.
+
+    nats-py tries to send what is left over the dead transport, raises there, and leaves its tasks running: what cannot be
+    sent any more is dropped before.
+    """
+    if client.is_closed:
+        return
+    if not client.is_connected:
+        client._pending, client._pending_data_size = [], 0
+    try:
+        await client.close()
+    except (errors.Error, OSError):
+        return  # the connection broke at this very moment
+
+
 async def flush_twice(client: Client) -> None:
     """Returns when the server has seen everything sent before.
 

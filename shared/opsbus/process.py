@@ -38,16 +38,18 @@ def run_worker(worker: Worker) -> None:
     for warning in settings.unknown_variables(worker.settings_class, worker.name):
         log.warning("unknown_setting", problem=warning)
     try:
-        asyncio.run(serve(worker, loaded))
+        ended_well = asyncio.run(serve(worker, loaded))
     except (SettingsError, ConnectError) as error:
         fail(f"{worker.name}: {error}")
     except Exception as error:
         log.exception("failed", error, hint="The worker could not start or stop; the cause is in the traceback.")
         sys.exit(1)
+    if not ended_well:
+        sys.exit(1)
 
 
-async def serve(worker: Worker, loaded: Settings) -> None:
-    """Serves until a signal comes."""
+async def serve(worker: Worker, loaded: Settings) -> bool:
+    """Serves until a signal comes. False: the connection to NATS was closed for good."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -59,16 +61,19 @@ async def serve(worker: Worker, loaded: Settings) -> None:
     if not starting.done():
         starting.cancel()
         await asyncio.wait({starting})
-        return
-    stopping.cancel()
+        return True
     starting.result()
     tell_ready(runtime, loaded.ready_file)
+    losing = asyncio.create_task(runtime.lost.wait())
     try:
-        await stop.wait()
+        await asyncio.wait({stopping, losing}, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        stopping.cancel()
+        losing.cancel()
         runtime.log.info("draining", calls=len(runtime.calls))
         await runtime.stop()
         runtime.log.info("stopped")
+    return not runtime.lost.is_set()
 
 
 def tell_ready(runtime: Runtime, ready_file: Path | None) -> None:

@@ -6,10 +6,11 @@ Signals are process.py's.
 import asyncio
 import secrets
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from nats import errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
@@ -59,6 +60,8 @@ class Runtime:
         self._announcer: Announcer | None = None
         self._connected = False
         self._stopping: asyncio.Future[None] | None = None
+        self.lost = asyncio.Event()
+        """Set when the connection was closed for good, which reconnecting cannot mend."""
 
     @property
     def http_url(self) -> str:
@@ -160,7 +163,8 @@ class Runtime:
         ends = time.monotonic() + self.settings.drain_timeout_s
         if self._announcer is not None:
             await self._announcer.stop()
-        await self._discovery.stop()
+        with suppress(errors.Error):  # a connection that is gone has no subscriptions to take back
+            await self._discovery.stop()
         if not await self._broker.drain(max(0.0, ends - time.monotonic())):
             self.log.warning("drain_timeout", calls=len(self.calls))
             for call in tuple(self.calls):
@@ -188,6 +192,7 @@ class Runtime:
             on_error=self._nats_error,
             on_reconnected=self._reconnected,
             on_disconnected=self._disconnected,
+            on_closed=self._closed,
         )
 
     def _nats_error(self, error: Exception) -> None:
@@ -204,6 +209,12 @@ class Runtime:
 
     async def _disconnected(self) -> None:
         self._connected = False
+
+    async def _closed(self) -> None:
+        self._connected = False
+        if self._stopping is None and self.ready:
+            self.log.error("connection_closed", hint="NATS ended it for good; the process ends to be started anew.")
+            self.lost.set()
 
     async def _cancel(self, msg: Msg) -> None:
         try:

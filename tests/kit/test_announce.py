@@ -164,6 +164,36 @@ async def test_announced_at_once_after_a_reconnect(run_worker, bus, monkeypatch)
         await until(lambda: puts.get() == 2, within_s=30)
 
 
+async def test_an_identity_that_is_refused_for_a_while_comes_back(run_worker, bus):
+    """A server that reloads without the identity ends the connection; with it again, the worker goes on by itself."""
+    worker = Worker("demo", version="1.0.0")
+    async with run_worker(worker) as running:
+        refused = running.metrics.nats_errors.labels("authorization")._value
+        everybody = dict(bus.server.options.users)
+        bus.server.reload({name: key for name, key in everybody.items() if name != "demo"})
+        await until(lambda: refused.get() >= 2)
+        assert not running._check()[0]
+        bus.server.reload(everybody)
+        await until(lambda: running._check()[0], within_s=30)
+        assert not running.lost.is_set()
+
+
+async def test_stopping_without_a_server_ends(run_worker, bus):
+    async with run_worker(make_worker()) as running:
+        bus.stop()
+        await until(lambda: not running.client.is_connected)
+        await asyncio.wait_for(running.stop(), 30)
+    bus.start()
+
+
+async def test_a_connection_that_is_closed_for_good_is_told(run_worker, bus):
+    async with run_worker(make_worker()) as running:
+        await running.client.close()
+        await asyncio.wait_for(running.lost.wait(), 10)
+        assert not running._check()[0]
+        await asyncio.wait_for(running.stop(), 30)
+
+
 async def test_not_ready_while_the_server_is_away(run_worker, bus):
     async with run_worker(make_worker()) as running:
         assert running._check()[0]

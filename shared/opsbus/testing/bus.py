@@ -94,9 +94,7 @@ class Bus:
     async def close(self) -> None:
         """Closes the connections of the test."""
         while self._open:
-            client = self._open.pop()
-            if not client.is_closed:
-                await client.close()
+            await nats_client.close(self._open.pop())
 
     def _seed(self, identity: str) -> str:
         return load_or_create(self._seeds / f"{identity}.nk").public
