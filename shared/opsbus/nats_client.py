@@ -88,8 +88,8 @@ async def connect(
 async def close(client: Client) -> None:
     """Closes a connection, also one whose server is away.
 
-    nats-py tries to send what is left over the dead transport, raises there, and leaves its tasks running: what cannot be
-    sent any more is dropped before.
+    nats-py tries to send what is left over the dead transport, raises there, and leaves its tasks running: what cannot
+    be sent any more is dropped before.
     """
     if client.is_closed:
         return
