@@ -1,7 +1,7 @@
 """Times, regular expressions, patterns, cursors, refusals: the small parts, mostly in their invalid space."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
@@ -14,35 +14,9 @@ from opsbus_k8s_ops.models import Counts, PodList, PodRow
 from opsbus_k8s_ops.paging import decode, encode, fit_page, query_digest
 from opsbus_k8s_ops.patterns import PATTERNS_MAX, cluster_lines, read_line
 from opsbus_k8s_ops.regexes import compile_regex
-from opsbus_k8s_ops.times import parse_when
 from opsbus_k8s_ops.tool_scale import target_replicas
 
 NOW = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("now", NOW),
-        ("now-1h", NOW - timedelta(hours=1)),
-        ("15m", NOW - timedelta(minutes=15)),
-        ("-1h30m", NOW - timedelta(minutes=90)),
-        ("2026-08-01T10:00:00Z", NOW - timedelta(hours=2)),
-        ("2026-08-01T12:00:00+02:00", NOW - timedelta(hours=2)),
-        ("2026-08-01", datetime(2026, 8, 1, tzinfo=UTC)),
-        (None, None),
-    ],
-)
-def test_moments(text: str | None, expected: datetime | None) -> None:
-    assert parse_when(text, "since", NOW) == expected
-
-
-@pytest.mark.parametrize("text", ["", "yesterday", "1x", "now+1h", "999999w999999w", "12:00", "2026-13-01T00:00:00Z"])
-def test_what_is_no_moment_is_refused(text: str) -> None:
-    with pytest.raises(ToolError) as refusal:
-        parse_when(text, "since", NOW)
-    assert refusal.value.code is ErrorCode.INVALID_ARGUMENTS
-    assert "since" in refusal.value.message
 
 
 @pytest.mark.parametrize("pattern", ["(", "(?=x)", r"(a)\1", "a{2000}{2000}", "[z-a]"])

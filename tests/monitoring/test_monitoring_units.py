@@ -1,7 +1,7 @@
 """Summaries, times, expressions, matchers, dashboards: the small parts, mostly in their invalid space."""
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from opsbus_monitoring.prometheus import Series
 from opsbus_monitoring.settings import MonitoringSettings
 from opsbus_monitoring.summary import on_grid, percentile, rounded, slope, sparkline, summarize
 from opsbus_monitoring.templates import TEMPLATES, fill
-from opsbus_monitoring.times import STEPS_S, in_words, parse_step, parse_when, step_for
+from opsbus_monitoring.times import STEPS_S, in_words, parse_step, step_for
 from opsbus_monitoring.tool_query import plan_span
 
 NOW = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)
@@ -63,27 +63,6 @@ def test_parts_of_a_summary() -> None:
     assert rounded(math.inf) is None
     assert rounded(1795220123.4) == 1795220123.0
     assert rounded(0.123456789) == 0.123457
-
-
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        ("now", NOW),
-        ("now-90m", NOW - timedelta(minutes=90)),
-        ("2d", NOW - timedelta(days=2)),
-        ("2026-08-01T10:00:00Z", NOW - timedelta(hours=2)),
-        (str(int(NOW.timestamp())), NOW),
-    ],
-)
-def test_moments(text: str, moment: datetime) -> None:
-    assert parse_when(text, "start", NOW) == moment
-
-
-@pytest.mark.parametrize("text", ["", "soon", "now+1h", "99999999999999", "2026-99-01", "1y"])
-def test_what_is_no_moment(text: str) -> None:
-    with pytest.raises(ToolError) as refusal:
-        parse_when(text, "start", NOW)
-    assert refusal.value.code is ErrorCode.INVALID_ARGUMENTS
 
 
 @pytest.mark.parametrize("text", ["", "0", "0s", "-5", "1y", "fast", "1e9", "auto?"])

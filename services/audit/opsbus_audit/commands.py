@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 
 import typer
@@ -17,13 +17,13 @@ from opsbus.commands.output import fail
 from opsbus.nats_client import ConnectError
 from opsbus.settings import SettingsError
 from opsbus.toolerror import near
+from opsbus.when import parse_when
 from opsbus_audit.database import open_engine
 from opsbus_audit.follow import follow as follow_stream
 from opsbus_audit.locate import PlatformError, bus_settings, store_url
 from opsbus_audit.record import Outcome
 from opsbus_audit.search import Entry, Question, search
 from opsbus_audit.timeline import line
-from opsbus_audit.when import moment
 from opsbus_contracts import Stage
 
 T = TypeVar("T")
@@ -168,6 +168,6 @@ def _moment(given: str | None, option: str) -> datetime | None:
     if given is None:
         return None
     try:
-        return moment(given, option, datetime.now(UTC))
+        return parse_when(given, option)
     except ToolError as error:
         fail(error.message, error.hint)

@@ -7,11 +7,11 @@ from pydantic import Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from opsbus import Context, ErrorCode, Page, ToolError
+from opsbus.when import parse_when
 from opsbus_audit.record import Outcome
 from opsbus_audit.search import Entry, Found, Question, search
 from opsbus_audit.store import AuditStore
 from opsbus_audit.timeline import line
-from opsbus_audit.when import moment
 from opsbus_contracts import Stage
 
 SOURCE = "audit store"
@@ -55,8 +55,8 @@ async def search_events(
     Filters are exact and must all match. An event appears here within a second or two of being recorded.
     """
     now = datetime.now(UTC)
-    begin = moment(since, "since", now) if since else None
-    end = moment(until, "until", now) if until else None
+    begin = parse_when(since, "since", now) if since else None
+    end = parse_when(until, "until", now) if until else None
     if begin and end and begin > end:
         raise ToolError(ErrorCode.INVALID_ARGUMENTS, "since is after until", hint="swap them")
     question = Question(

@@ -6,10 +6,10 @@ from typing import Annotated
 from pydantic import Field
 
 from opsbus import Context, ErrorCode, Page, ToolError
+from opsbus.when import parse_when
 from opsbus_cmdb.inventory import ChangeSlice, Inventory
 from opsbus_cmdb.model import Change, ChangeState, ChangeType, Window
 from opsbus_cmdb.query import ChangeQuery, Direction, TopologyQuery
-from opsbus_cmdb.when import moment
 
 _BUDGET_BYTES = 20_000
 _SERVICE_DEPTH = 2
@@ -79,7 +79,7 @@ async def get_change_records(
             ErrorCode.INVALID_ARGUMENTS, "asset and service exclude each other", hint="give one of them, or neither"
         )
     now = datetime.now(UTC)
-    begin, end = moment(since, "since", now), moment(until, "until", now)
+    begin, end = (parse_when(text, name, now, future=True) for text, name in ((since, "since"), (until, "until")))
     if begin > end:
         raise ToolError(ErrorCode.INVALID_ARGUMENTS, "since is after until", hint="swap them")
     refs, centre, warnings = await _scope(ctx.state, asset, service)

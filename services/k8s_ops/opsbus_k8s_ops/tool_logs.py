@@ -8,6 +8,7 @@ from typing import Annotated, Literal, cast
 from pydantic import Field
 
 from opsbus import Context, ErrorCode, ToolError
+from opsbus.when import parse_when
 from opsbus_k8s_ops.api import ClusterApi
 from opsbus_k8s_ops.arguments import Cluster, LabelSelector, Name, Namespace, PageCursor
 from opsbus_k8s_ops.cluster import ANSWER_MARGIN_S, Clusters
@@ -18,7 +19,6 @@ from opsbus_k8s_ops.objects import meta
 from opsbus_k8s_ops.paging import BUDGET_BYTES, decode, encode, query_digest
 from opsbus_k8s_ops.patterns import cluster_lines
 from opsbus_k8s_ops.regexes import PATTERN_CHARS_MAX, compile_regex
-from opsbus_k8s_ops.times import parse_when
 
 READS_AT_ONCE = 5
 """Logs read from one cluster at a time by one call."""
@@ -78,8 +78,8 @@ async def get_pod_logs(
     query = LogQuery(
         tail=tail or (TAIL_PATTERNS if mode == "patterns" else TAIL_LINES),
         bytes_max=clusters.settings.log_scan_bytes_max,
-        since=parse_when(since, "since", now),
-        until=parse_when(until, "until", now),
+        since=parse_when(since, "since", now) if since is not None else None,
+        until=parse_when(until, "until", now) if until is not None else None,
         before=after[1] if after else None,
         include=compile_regex(include, "include"),
         exclude=compile_regex(exclude, "exclude"),

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, cast
 from pydantic import Field
 
 from opsbus import Context, ErrorCode, ToolError
+from opsbus.when import parse_when
 from opsbus_monitoring.backend import BackendError
 from opsbus_monitoring.backends import Backends
 from opsbus_monitoring.emptiness import LOOKBACK_S, Doctor
@@ -15,7 +16,7 @@ from opsbus_monitoring.overload import measure_overload, overload_of
 from opsbus_monitoring.prometheus import Prometheus, QueryResult, Series
 from opsbus_monitoring.querymodels import QueryAnswer, SeriesRow
 from opsbus_monitoring.summary import on_grid, rounded, summarize
-from opsbus_monitoring.times import in_words, parse_step, parse_when, step_for
+from opsbus_monitoring.times import in_words, parse_step, step_for
 
 RANGE_S_MAX = 366 * 86_400
 BUDGET_BYTES = 20_000
