@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
+from nats.js.errors import KeyNotFoundError
 from pydantic import ValidationError
 
 from opsbus.doctor.finding import Finding, fail, ok, warn
@@ -27,22 +28,25 @@ class Announced:
 
 
 async def announced(js: JetStreamContext) -> Announced:
-    """Read the catalogue."""
+    """Read the catalogue, key by key: nats-py's watch can mark its end before the first entry came."""
     bucket = await js.key_value(CATALOG.name)
-    watcher = await bucket.watchall(ignore_deletes=True)
+    prefix = f"$KV.{CATALOG.name}."
+    state = (await js.stream_info(f"KV_{CATALOG.name}", subjects_filter=f"{prefix}>")).state
     manifests: list[Manifest] = []
     garbage: list[str] = []
-    try:
-        async for entry in watcher:
-            if entry is None:
-                break
-            try:
-                manifests.append(Manifest.model_validate_json(entry.value or b""))
-            except ValidationError as error:
-                first = error.errors(include_url=False, include_input=False)[0]
-                garbage.append(f"{entry.key}: {'.'.join(map(str, first['loc']))} {first['msg']}".replace("  ", " "))
-    finally:
-        await watcher.stop()  # type: ignore[no-untyped-call]
+    for subject in sorted(state.subjects or {}):
+        key = subject.removeprefix(prefix)
+        try:
+            entry = await bucket.get(key)
+        except KeyNotFoundError:
+            continue  # it has left
+        if not entry.value:
+            continue  # the mark of its expiry
+        try:
+            manifests.append(Manifest.model_validate_json(entry.value))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            garbage.append(f"{key}: {'.'.join(map(str, first['loc']))} {first['msg']}".replace("  ", " "))
     return Announced(manifests, garbage)
 
 

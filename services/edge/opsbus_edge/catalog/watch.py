@@ -16,6 +16,8 @@ from opsbus_edge.catalog.store import Catalog
 
 log = logs.get("edge")
 
+LATE_S = 0.2
+"""How long entries of a bucket that seems empty are waited for."""
 TICK_S = 0.5
 """How often reconnects and silence are looked for."""
 SETTLE_S = 0.02
@@ -96,6 +98,8 @@ class CatalogWatch:
         while (entry := await _next(watcher, 5.0)) is not None:
             if await self._apply(entry):
                 found.add(entry.key)
+        if not found:
+            await self._latecomers(watcher, found)
         for key in set(self._catalog.keys()) - found:
             self._seen.pop(key, None)
             self._catalog.remove(key)
@@ -103,6 +107,16 @@ class CatalogWatch:
         self._catalog.rebuild()
         self._catalog.ready = True
         self._read_once.set()
+
+    async def _latecomers(self, watcher: KeyValue.KeyWatcher, found: set[str]) -> None:
+        """An empty bucket is not believed at once: nats-py's end mark can overtake the entries that it follows."""
+        while True:
+            try:
+                entry = await _next(watcher, LATE_S)
+            except nats.errors.TimeoutError:
+                return
+            if entry is not None and await self._apply(entry):
+                found.add(entry.key)
 
     async def _batch(self, watcher: KeyValue.KeyWatcher) -> bool:
         """Take the next changes, and those that come right after; False: none came within a tick."""
