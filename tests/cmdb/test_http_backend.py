@@ -1,7 +1,9 @@
 """The HTTP backend against real servers: the CMDB's own face, and servers that are broken, slow, huge or closed."""
 
 import asyncio
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from opsbus.testing.caller import Caller
 from opsbus_cmdb.app import build
 from opsbus_cmdb.http_inventory import HttpInventory
 from opsbus_cmdb.http_server import application
+from opsbus_cmdb.model import Asset
 from opsbus_cmdb.query import AssetQuery, ChangeQuery, StatusChange
 from opsbus_cmdb.store import EmbeddedInventory
 
@@ -225,3 +228,39 @@ async def test_a_cmdb_that_is_down_is_named_to_the_caller(run_worker: Any, calle
     assert error.code is ErrorCode.BACKEND_UNAVAILABLE
     assert error.retryable
     assert url in error.message
+
+
+async def asset_or_none(remote: HttpInventory) -> Asset | None:
+    try:
+        return await remote.get_asset("service:shop/checkout")
+    except ToolError as error:
+        if error.code is not ErrorCode.BACKEND_UNAVAILABLE:
+            raise
+        return None
+
+
+async def test_the_server_as_a_process(tmp_path: Path) -> None:
+    port = closed_port().rsplit(":", 1)[1]
+    environment = {
+        "PATH": os.environ["PATH"], "CMDB_API_KEY": KEY, "CMDB_PORT": port, "OPSBUS_CMDB_SEED": "shop",
+        "OPSBUS_CMDB_DATABASE_URL": f"sqlite:///{tmp_path}/served/cmdb.sqlite3",
+    }  # fmt: skip
+    command = (sys.executable, "-m", "opsbus_cmdb.http_server")
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.DEVNULL)
+    try:
+        async with asyncio.timeout(60), HttpInventory(f"http://127.0.0.1:{port}", KEY) as remote:
+            while (found := await asset_or_none(remote)) is None:
+                await asyncio.sleep(0.05)
+        assert found.owner_team == "checkout"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_the_process_without_a_key_says_so(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "opsbus_cmdb.http_server")
+    environment = {"PATH": os.environ["PATH"], "OPSBUS_CMDB_DATABASE_URL": f"sqlite:///{tmp_path}/x.sqlite3"}
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stderr=asyncio.subprocess.PIPE)
+    _, told = await process.communicate()
+    assert process.returncode == 1
+    assert told.decode().strip() == "cmdb: the CMDB's API needs a key: set CMDB_API_KEY"
