@@ -3,11 +3,13 @@ PY := .venv/bin/python
 SOURCES := contracts shared services tests
 INSTALLED := .venv/.installed
 
-.PHONY: up test check format contracts release conformance lock clean
+.PHONY: up test suite check format contracts release conformance lock clean
 up: $(INSTALLED)
 	@.venv/bin/opsbus up $(ARGS)
 
-test: $(INSTALLED)
+test: suite conformance
+
+suite: $(INSTALLED)
 	@.venv/bin/pytest -n $${OPSBUS_TEST_PROCESSES:-2} --dist loadfile -m "not conformance" $(ARGS)
 
 conformance: $(INSTALLED)
