@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -143,7 +144,7 @@ class NatsServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent if self.options.dies_with_parent and _LIBC else None,
+                preexec_fn=_die_with_parent if self.options.dies_with_parent and _parent_lasts() else None,
                 start_new_session=True,  # Ctrl-C is for whoever started it: it stops the server last
             )
         finally:
@@ -227,6 +228,11 @@ class NatsServer:
     def _last_words(self) -> str:
         lines = self.log_file.read_text(errors="replace").strip().splitlines()
         return " | ".join(lines[-3:])
+
+
+def _parent_lasts() -> bool:
+    """Linux sends the signal when the *thread* that forked ends: from a pool's thread that would be much too early."""
+    return _LIBC is not None and threading.current_thread() is threading.main_thread()
 
 
 def _die_with_parent() -> None:
