@@ -113,7 +113,15 @@ SUBJECTS: tuple[Subject, ...] = (
         (),
         "something was seen or done; stream EVENTS",
     ),
-    Subject("checkpoint.audit", Kind.STREAM, "audit", "auditor", None, (), "signed tree head; stream CHECKPOINTS"),
+    Subject(
+        "checkpoint.audit",
+        Kind.STREAM,
+        "audit",
+        "auditor",
+        None,
+        (),
+        "signed tree head; stream CHECKPOINTS (declared; nothing signs yet)",
+    ),
     Subject(
         "$KV.CATALOG.<service>.<instance>",
         Kind.KV,
