@@ -11,6 +11,7 @@ from nats import errors
 from nats.js import JetStreamContext
 from nats.js.kv import KeyValue
 
+from opsbus import tasks
 from opsbus.logs import Log
 from opsbus.metrics import WorkerMetrics
 from opsbus.worker import Worker
@@ -78,9 +79,7 @@ class Announcer:
         """Takes the instance out of the catalogue."""
         if self._task is None:
             return
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await tasks.end(self._task)
         self._task = None
         try:
             if self._bucket is not None:

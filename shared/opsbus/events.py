@@ -14,6 +14,7 @@ from nats import errors
 from nats.js import JetStreamContext
 from pydantic import BaseModel
 
+from opsbus import tasks
 from opsbus.logs import Log
 from opsbus.toolerror import ToolError
 from opsbus_contracts import AuditEvent, AuditRecord, Event, Executed, Header, Stage
@@ -103,7 +104,7 @@ class Audit:
             return
         with suppress(TimeoutError):
             await asyncio.wait_for(self._pending.join(), timeout_s)
-        self._task.cancel()
+        await tasks.end(self._task)
         for _ in range(self._pending.qsize()):
             self._lost("audit")
 

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from opsbus import Worker
+from opsbus import Worker, tasks
 from opsbus.logs import get as get_log
 from opsbus.nats_client import connect
 from opsbus.settings import SettingsError
@@ -56,9 +56,7 @@ async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await tasks.end(task)
 
 
 def build() -> Worker:

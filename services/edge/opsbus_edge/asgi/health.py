@@ -9,6 +9,7 @@ import nats.errors
 import nats.js.errors
 from pydantic import BaseModel
 
+from opsbus import tasks
 from opsbus_contracts.streams import AUDIT
 from opsbus_edge import __version__
 from opsbus_edge.context import Edge
@@ -50,9 +51,7 @@ class Health:
 
     async def stop(self) -> None:
         """End it."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await tasks.end(self._task)
 
     def not_ready(self) -> list[str]:
         """Why no requests should come here; empty: they may."""

@@ -13,7 +13,7 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
-from opsbus import logs
+from opsbus import logs, tasks
 from opsbus_contracts.audit import Stage
 from opsbus_contracts.calls import Header
 from opsbus_contracts.streams import AUDIT
@@ -101,8 +101,7 @@ class AuditLog:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await tasks.end(self._task)
         if self.pending:
             log.error("audit events lost at shutdown", events=self.pending)
             self._metrics.audit_events.labels("lost").inc(self.pending)

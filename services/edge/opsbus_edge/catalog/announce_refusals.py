@@ -8,7 +8,7 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
-from opsbus import logs
+from opsbus import logs, tasks
 from opsbus_contracts.calls import Header
 from opsbus_contracts.events import CatalogRefused, Event
 from opsbus_contracts.subjects import event_subject
@@ -36,9 +36,7 @@ class RefusalEvents:
 
     async def stop(self) -> None:
         """End it; what still waits is in the log already."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await tasks.end(self._task)
 
     def tell(self, refusal: Refusal) -> None:
         """Publish soon."""

@@ -8,7 +8,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js.kv import KeyValue
 
-from opsbus import logs
+from opsbus import logs, tasks
 from opsbus_contracts.catalog import CATALOG_TTL_S
 from opsbus_contracts.streams import CATALOG
 from opsbus_edge.catalog.parse import parse_manifest
@@ -54,9 +54,7 @@ class CatalogWatch:
 
     async def stop(self) -> None:
         """End the watch."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await tasks.end(self._task)
 
     async def _run(self) -> None:
         failures = 0

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 
-from opsbus import logs
+from opsbus import logs, tasks
 from opsbus_edge.context import Edge
 from opsbus_edge.mcp_face.sessions import Sessions
 from opsbus_edge.settings import EdgeSettings
@@ -26,10 +26,7 @@ class Tasks:
 
     async def stop(self) -> None:
         """Cancels what still runs and waits for its end."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.end(*self._tasks)
 
     def _done(self, task: asyncio.Future[None]) -> None:
         self._tasks.discard(task)

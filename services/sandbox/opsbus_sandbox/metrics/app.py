@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from aiohttp import web
 
+from opsbus import tasks
 from opsbus_sandbox.alerts.api import AlertmanagerApi
 from opsbus_sandbox.grafana.api import GrafanaApi
 from opsbus_sandbox.metrics.api import PrometheusApi
@@ -36,9 +36,7 @@ def build_app(
         alerting.rehearse(clock())
         task = asyncio.create_task(sampler.run(lambda: alerting.evaluate(clock())))
         yield
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await tasks.end(task)
 
     app = web.Application(client_max_size=4 * 1024**2)
     app.cleanup_ctx.append(live)
