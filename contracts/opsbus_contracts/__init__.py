@@ -4,7 +4,8 @@ Everything that other files state about the bus (JSON Schemas, AsyncAPI, NATS pe
 generated from here by ``python -m opsbus_contracts``. No transport, no I/O and no dependency but pydantic live here.
 """
 
-from opsbus_contracts.audit import AuditEvent, AuditRecord, Stage
+from opsbus_contracts.access import ApiKey, KeyUse, Quarantine, QuarantineKind
+from opsbus_contracts.audit import AuditEvent, AuditRecord, PlatformStage, Stage
 from opsbus_contracts.calls import (
     Cancel,
     ClientInfo,
@@ -20,10 +21,11 @@ from opsbus_contracts.calls import (
 from opsbus_contracts.catalog import Manifest, PromptSpec, ResourceSpec, ResourceTemplateSpec, ToolSpec
 from opsbus_contracts.errors import CODES, ErrorBody, ErrorCode, Executed
 from opsbus_contracts.events import CatalogRefused, Event, ResourceUpdated
-from opsbus_contracts.identity import Identity
+from opsbus_contracts.identity import Grant, Identity
 
 __all__ = [
     "CODES",
+    "ApiKey",
     "AuditEvent",
     "AuditRecord",
     "Cancel",
@@ -34,13 +36,18 @@ __all__ = [
     "ErrorCode",
     "Event",
     "Executed",
+    "Grant",
     "Header",
     "Identity",
+    "KeyUse",
     "LogMessage",
     "Manifest",
+    "PlatformStage",
     "Progress",
     "PromptGet",
     "PromptSpec",
+    "Quarantine",
+    "QuarantineKind",
     "ResourceRead",
     "ResourceSpec",
     "ResourceTemplateSpec",

@@ -27,6 +27,23 @@ class Stage(StrEnum):
     CANCELLED = "cancelled"
 
 
+class PlatformStage(StrEnum):
+    """What is recorded of the platform itself, in the same stream and form; ``call`` is an id of its own."""
+
+    SIGN_IN_FAILED = "sign_in_failed"
+    KEY_CHANGED = "key_changed"
+    """An API key or a signing key was made, rotated or revoked."""
+    POLICY_CHANGED = "policy_changed"
+    QUARANTINE_CHANGED = "quarantine_changed"
+    WORKER_JOINED = "worker_joined"
+    WORKER_LEFT = "worker_left"
+    PROVISIONED = "provisioned"
+    LOG_READ = "log_read"
+    EXPORTED = "exported"
+    FORGOTTEN = "forgotten"
+    """The key of a person's data was destroyed."""
+
+
 ENDS = frozenset({Stage.DENIED, Stage.LIMITED, Stage.COMPLETED, Stage.FAILED, Stage.UNKNOWN, Stage.CANCELLED})
 """The stages that end a call."""
 
@@ -34,7 +51,7 @@ ENDS = frozenset({Stage.DENIED, Stage.LIMITED, Stage.COMPLETED, Stage.FAILED, St
 class AuditRecord(Message):
     """``data`` of an audit event. Absent means not known at that stage."""
 
-    stage: Stage | str = Field(description="A Stage, or one that a later release added.")
+    stage: Stage | str = Field(description="A Stage, a PlatformStage, or one that a later release added.")
     call: str = Field(description="The call id, one through all stages.")
     seq: int = Field(
         default=0, ge=0, description="Number of this event at its source instance, from 1: a gap is visible."
@@ -66,6 +83,15 @@ class AuditRecord(Message):
     result_digest: str = Field(default="", description="SHA-256 hex of the result's bytes.")
     replayed: bool = Field(default=False, description="The outcome is a stored one of the same idempotency key.")
     trace_id: str = ""
+    session: str = Field(default="", description="The MCP session, as a digest.")
+    address: str = Field(default="", description="IP address of the client.")
+    policy: str = Field(default="", description="Digest of the policy in force.")
+    approver: str = Field(default="", description="Who approved, where that is somebody else.")
+    target: str = Field(default="", description="What was acted on, where it is no tool: a key, a worker, a stream.")
+    details: dict[str, Any] | None = Field(default=None, description="Facts for a program, by name.")
+    personal: str = Field(
+        default="", description="Fields about a person, encrypted under that person's key; ``actor`` is a pseudonym."
+    )
     deadline_ms: int = Field(default=0, ge=0, description="Absolute, Unix milliseconds.")
 
 

@@ -26,6 +26,8 @@ class Header(StrEnum):
     """Request: the identity token (identity.py)."""
     IDEMPOTENCY_KEY = "Idempotency-Key"
     """Request: the caller's key; a repeated key returns the first outcome."""
+    APPROVAL = "Opsbus-Approval"
+    """Request: how the policy wants the tool approved: ``none``, ``confirm`` (the default) or ``two_person``."""
     TRACEPARENT = "traceparent"
     TRACESTATE = "tracestate"
     STATUS = "Opsbus-Status"

@@ -35,6 +35,11 @@ class ToolSpec(Message):
     output_schema: dict[str, Any] | None = Field(default=None, alias="outputSchema")
     annotations: ToolAnnotations
     permission: str = Field(min_length=1, max_length=128, description="What a caller needs: ``k8s:get``.")
+    scope: dict[str, str] = Field(
+        default_factory=dict,
+        description="Which argument says what a call touches, by dimension: ``{namespace: target_namespace}``."
+        " Arguments named like a dimension (cluster, namespace, environment, service) or its plural need no word.",
+    )
     timeout_s: float = Field(default=30.0, gt=0, le=3600, description="A call ends after this long. Seconds.")
     meta: dict[str, Any] | None = Field(default=None, alias="_meta")
 

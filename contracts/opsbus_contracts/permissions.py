@@ -1,6 +1,6 @@
 """The least privilege of every identity on the bus, derived from the subject table and the declared streams.
 
-An identity is ``edge``, ``provisioner``, ``auditor``, ``operator`` or a service token. How they become nkeys in a
+An identity is one of PLATFORM_IDENTITIES or a service token. How they become nkeys in a
 server's configuration is the kit's matter.
 """
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from opsbus_contracts.streams import AUDIT_STORE
 from opsbus_contracts.subjects import SUBJECTS, Kind
 
-PLATFORM_IDENTITIES = ("edge", "provisioner", "auditor", "operator")
+PLATFORM_IDENTITIES = ("edge", "provisioner", "auditor", "operator", "keeper", "witness")
 """The identities that are no worker."""
 
 TEMPLATE = "<service>"
@@ -84,6 +84,10 @@ def grants(identity: str) -> Grants:
             found = _auditor()
         case "operator":
             found = _operator()
+        case "keeper":
+            found = _keeper()
+        case "witness":
+            found = _witness()
         case _:
             found = _worker(identity)
     return found._replace(publish=tuple(dict.fromkeys(found.publish)), subscribe=tuple(dict.fromkeys(found.subscribe)))
@@ -98,7 +102,11 @@ def _edge() -> Grants:
             "event.edge.*",
             "_INBOX.edge.>",
             *_kv_watch("CATALOG"),
+            *_kv_watch("APIKEYS"),
+            *_kv_watch("QUARANTINE"),
             *_kv_read("KEYS"),
+            *(f"$KV.{bucket}.>" for bucket in ("KEYUSE", "LIMITS", "SUBJECTKEYS")),
+            *(grant for bucket in ("KEYUSE", "LIMITS", "SUBJECTKEYS") for grant in _kv_read(bucket)),
             "$JS.API.STREAM.INFO.AUDIT",
         ),
         subscribe=("_INBOX.edge.>", "edge.*.session", "edge.*.cancel", "event.*.resource_updated"),
@@ -115,6 +123,7 @@ def _worker(service: str) -> Grants:
         *(f"$KV.{bucket}.{service}.>" for bucket in own_buckets),
         *(grant for bucket in own_buckets for grant in _kv_read(bucket, f"{service}.>")),
         *_kv_read("KEYS"),
+        *_kv_watch("QUARANTINE"),
         f"$O.BLOBS.C.{service}.>",
         "$O.BLOBS.M.>",
         "$JS.API.STREAM.INFO.OBJ_BLOBS",
@@ -132,12 +141,15 @@ def _worker(service: str) -> Grants:
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
             f"$JS.ACK.{stream}.{name}.>",
             *_rows(Kind.STREAM, publisher="audit"),
+            *_ordered("CHECKPOINTS"),
+            *_kv_watch("CATALOG"),
         ]
     return Grants(
         publish=tuple(publish),
         subscribe=(
             f"tool.{service}.* {service}",
             f"mcp.{service}.* {service}",
+            f"shadow.{service}.* {service}",
             f"cancel.{service}",
             f"_INBOX.{service}.>",
             "$SRV.PING",
@@ -155,10 +167,41 @@ def _auditor() -> Grants:
         publish=(
             *_ordered("AUDIT"),
             *_ordered("CHECKPOINTS"),
+            *_rows(Kind.REQUEST, publisher="auditor"),
+            "audit.auditor.*",
+            *_kv_read("SUBJECTKEYS"),
             "$JS.API.STREAM.MSG.GET.AUDIT",
             "$JS.API.DIRECT.GET.AUDIT.>",
         ),
         subscribe=("_INBOX.auditor.>",),
+    )
+
+
+def _keeper() -> Grants:
+    """Who gives and takes: API keys, signing keys, quarantine, the keys of personal data."""
+    return Grants(
+        publish=(
+            "$KV.APIKEYS.>",
+            "$KV.QUARANTINE.>",
+            "$KV.KEYS.identity.*",
+            "$KV.SUBJECTKEYS.>",
+            "audit.keeper.*",
+            *(
+                grant
+                for bucket in ("APIKEYS", "QUARANTINE", "KEYS", "KEYUSE", "CATALOG")
+                for grant in _kv_watch(bucket)
+            ),
+            *_kv_read("SUBJECTKEYS"),
+        ),
+        subscribe=("_INBOX.keeper.>",),
+    )
+
+
+def _witness() -> Grants:
+    """Somebody outside who follows the checkpoints, and reads the record to check them."""
+    return Grants(
+        publish=(*_ordered("CHECKPOINTS"), *_ordered("AUDIT"), "checkpoint.witness"),
+        subscribe=("_INBOX.witness.>",),
     )
 
 
@@ -171,6 +214,11 @@ def _operator() -> Grants:
         "KV_KEYS",
         "KV_IDEMPOTENCY",
         "KV_CONFIRMATIONS",
+        "KV_APIKEYS",
+        "KV_KEYUSE",
+        "KV_QUARANTINE",
+        "KV_LIMITS",
+        "KV_SUBJECTKEYS",
         "OBJ_BLOBS",
     )
     return Grants(

@@ -76,7 +76,22 @@ CATALOG = BucketSpec("CATALOG", "Which workers are alive and what they offer.", 
 KEYS = BucketSpec("KEYS", "Public keys: who may sign identities.", 0.0, history=5)
 IDEMPOTENCY = BucketSpec("IDEMPOTENCY", "First outcomes by idempotency key.", DAY_S)
 CONFIRMATIONS = BucketSpec("CONFIRMATIONS", "Plans that wait for their confirmation; spent once.", 600.0)
-BUCKETS: tuple[BucketSpec, ...] = (CATALOG, KEYS, IDEMPOTENCY, CONFIRMATIONS)
+APIKEYS = BucketSpec("APIKEYS", "API keys, as digests.", 0.0, history=5)
+KEYUSE = BucketSpec("KEYUSE", "When each API key was used last.", 0.0)
+QUARANTINE = BucketSpec("QUARANTINE", "Who and what is shut out.", 0.0, history=5)
+LIMITS = BucketSpec("LIMITS", "Token buckets from which edges lease.", 2 * DAY_S)
+SUBJECTKEYS = BucketSpec("SUBJECTKEYS", "Keys of personal data in the record; one that is gone forgets a person.", 0.0)
+BUCKETS: tuple[BucketSpec, ...] = (
+    CATALOG,
+    KEYS,
+    IDEMPOTENCY,
+    CONFIRMATIONS,
+    APIKEYS,
+    KEYUSE,
+    QUARANTINE,
+    LIMITS,
+    SUBJECTKEYS,
+)
 
 BLOBS = ObjectStoreSpec("BLOBS", "Results too large for a message.", DAY_S, 8 * 1024**3)
 OBJECT_STORES: tuple[ObjectStoreSpec, ...] = (BLOBS,)

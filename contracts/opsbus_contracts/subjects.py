@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from opsbus_contracts import audit, calls, catalog, errors, events, sessions
+from opsbus_contracts import access, audit, calls, catalog, errors, events, sessions
 
 
 class Kind(StrEnum):
@@ -98,11 +98,11 @@ SUBJECTS: tuple[Subject, ...] = (
     Subject(
         "audit.<service>.<stage>",
         Kind.STREAM,
-        "edge, worker",
+        "edge, worker, keeper, provisioner, auditor",
         "audit, auditor",
         audit.AuditEvent,
         (),
-        "one step of a call; stream AUDIT",
+        "one step of a call, or of the platform itself; stream AUDIT",
     ),
     Subject(
         "event.<source>.<kind>",
@@ -120,7 +120,25 @@ SUBJECTS: tuple[Subject, ...] = (
         "auditor",
         None,
         (),
-        "signed tree head; stream CHECKPOINTS (declared; nothing signs yet)",
+        "signed tree head, a signed note; stream CHECKPOINTS",
+    ),
+    Subject(
+        "checkpoint.witness",
+        Kind.STREAM,
+        "witness",
+        "auditor",
+        None,
+        (),
+        "a tree head with a witness's signature too; stream CHECKPOINTS",
+    ),
+    Subject(
+        "shadow.<service>.<tool>",
+        Kind.REQUEST,
+        "auditor",
+        "worker",
+        calls.ToolCall,
+        _REPLIES,
+        "a recorded read again, for a candidate version; queue group `<service>`",
     ),
     Subject(
         "$KV.CATALOG.<service>.<instance>",
@@ -132,7 +150,28 @@ SUBJECTS: tuple[Subject, ...] = (
         "what an instance offers; gone when not put again",
     ),
     Subject(
-        "$KV.KEYS.identity.<kid>", Kind.KV, "provisioner", "worker, edge", None, (), "public key that signs identities"
+        "$KV.KEYS.identity.<kid>",
+        Kind.KV,
+        "provisioner, keeper",
+        "worker, edge",
+        None,
+        (),
+        "public key that signs identities",
+    ),
+    Subject("$KV.APIKEYS.<id>", Kind.KV, "keeper", "edge", access.ApiKey, (), "an API key, as digests"),
+    Subject("$KV.KEYUSE.<id>", Kind.KV, "edge", "keeper", access.KeyUse, (), "when an API key was used last"),
+    Subject(
+        "$KV.QUARANTINE.<kind>.<digest>",
+        Kind.KV,
+        "keeper",
+        "edge, worker",
+        access.Quarantine,
+        (),
+        "who or what is shut out, and why",
+    ),
+    Subject("$KV.LIMITS.<limit>.<digest>", Kind.KV, "edge", "edge", None, (), "a token bucket that edges lease from"),
+    Subject(
+        "$KV.SUBJECTKEYS.<digest>", Kind.KV, "edge, keeper", "auditor", None, (), "key of a person's data in the record"
     ),
     Subject("$KV.IDEMPOTENCY.<service>.<digest>", Kind.KV, "worker", "worker", None, (), "first outcome of a key"),
     Subject("$KV.CONFIRMATIONS.<service>.<token>", Kind.KV, "worker", "worker", None, (), "a plan that waits"),
