@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from opsbus_contracts import audit, calls, catalog, errors, events, identity, sessions
+from opsbus_contracts import access, audit, calls, catalog, errors, events, identity, sessions
 
 MODELS: dict[str, type[BaseModel]] = {
     "tool_call": calls.ToolCall,
@@ -22,6 +22,9 @@ MODELS: dict[str, type[BaseModel]] = {
     "event": events.Event,
     "resource_updated": events.ResourceUpdated,
     "catalog_refused": events.CatalogRefused,
+    "api_key": access.ApiKey,
+    "key_use": access.KeyUse,
+    "quarantine": access.Quarantine,
     "session_request": sessions.SessionRequest,
     "session_response": sessions.SessionResponse,
 }
