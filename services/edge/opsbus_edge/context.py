@@ -13,7 +13,7 @@ from opsbus_edge.dispatch import Dispatcher
 from opsbus_edge.gates.authenticate import Authenticator
 from opsbus_edge.gates.proof import Proven
 from opsbus_edge.metrics import Metrics
-from opsbus_edge.model import Caller, Denied
+from opsbus_edge.model import NO_PEER, Caller, Denied, Peer
 from opsbus_edge.pipeline import Pipeline
 from opsbus_edge.seal import Sealer
 from opsbus_edge.settings import EdgeSettings
@@ -44,9 +44,9 @@ class Edge:
     drain: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at SIGTERM: /ready is red, nothing new should come. Streams without an end of their own end now."""
 
-    async def authenticate(self, headers: Mapping[str, str]) -> Caller | Denied:
+    async def authenticate(self, headers: Mapping[str, str], peer: Peer = NO_PEER) -> Caller | Denied:
         """The caller behind a request's headers (lower-case names). Cheap when repeated: verified tokens are cached."""
-        return await self.authenticator.authenticate(headers)
+        return await self.authenticator.authenticate(headers, peer)
 
     def stdio_caller(self) -> Caller:
         """The caller of a stdio session: who and in which role is a setting, since no header carries it."""

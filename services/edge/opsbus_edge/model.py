@@ -6,9 +6,24 @@ from dataclasses import dataclass, field
 
 from opsbus_contracts.calls import ClientInfo, Status
 from opsbus_contracts.errors import CODES, ErrorBody, ErrorCode, Executed
+from opsbus_contracts.identity import Grant
 
 OnMessage = Callable[[Status, bytes], Awaitable[None]]
 """Told of every ``progress`` and ``log`` of a call, with its body as the worker sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a connection, as this edge (not the client) knows it."""
+
+    address: str = ""
+    """IP address of the client; behind proxies that are trusted, the one they name."""
+    certificate: bytes | None = None
+    """DER of the client certificate that TLS verified; None: there was none."""
+
+
+NO_PEER = Peer()
+"""stdio, and what has no connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +36,10 @@ class Caller:
     auth: str
     role_key: str
     """Equal for callers who may see and do the same: the cache key of lists and decisions."""
+    grants: tuple[Grant, ...] = ()
+    """Permissions under conditions on arguments."""
+    key: str = ""
+    """Id of the API key that proved it, where one did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +79,10 @@ class Request:
     log_level: str | None = None
     wants_progress: bool = False
     timeout_s: float | None = None
+    address: str = ""
+    """IP address of the client."""
+    session: str = ""
+    """MCP session id; empty: none."""
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ from opsbus_edge.asgi.http import (
     stripped,
 )
 from opsbus_edge.asgi.openapi import document
+from opsbus_edge.asgi.peer import peer_of
 from opsbus_edge.asgi.rest import PREFIX, Rest
 from opsbus_edge.context import Edge
 from opsbus_edge.model import Caller, Denied, error_body
@@ -110,7 +111,7 @@ class Application:
             )
             await answer_error(send, error)
             return
-        caller = await self._edge.authenticate(headers)
+        caller = await self._edge.authenticate(headers, peer_of(scope))
         if isinstance(caller, Denied):
             await answer_error(send, caller.error, caller.http_status, caller.headers)
         elif path == MCP_PATH:

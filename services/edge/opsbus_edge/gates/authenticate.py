@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from opsbus_edge.gates.policy import Policy
 from opsbus_edge.gates.proof import Proof, Proven, no_proof
 from opsbus_edge.metrics import Metrics
-from opsbus_edge.model import Caller, Denied
+from opsbus_edge.model import NO_PEER, Caller, Denied, Peer
 
 
 class Authenticator:
@@ -27,10 +27,10 @@ class Authenticator:
         self._metrics = metrics
         self._callers: dict[Proven, Caller] = {}
 
-    async def authenticate(self, headers: Mapping[str, str]) -> Caller | Denied:
+    async def authenticate(self, headers: Mapping[str, str], peer: Peer = NO_PEER) -> Caller | Denied:
         """The caller behind a request's headers (lower-case names)."""
         for proof in self._proofs:
-            found = await proof(headers)
+            found = await proof(headers, peer)
             if isinstance(found, Proven):
                 return self.caller(found)
             if found is not None:
@@ -48,7 +48,7 @@ class Authenticator:
             if len(self._callers) > 10_000:
                 self._callers.clear()
             grant = self._policy.grant(proven.roles)
-            found = Caller(proven.sub, proven.roles, grant.permissions, proven.auth, grant.role_key)
+            found = Caller(proven.sub, proven.roles, grant.permissions, proven.auth, grant.role_key, key=proven.key)
             self._callers[proven] = found
             self._metrics.authentication.labels(proven.auth).inc()
         return found

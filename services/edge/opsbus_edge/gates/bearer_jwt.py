@@ -11,7 +11,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from opsbus_edge.gates.proof import Proven, refuse
-from opsbus_edge.model import Denied
+from opsbus_edge.model import NO_PEER, Denied, Peer
 
 CACHE_MAX = 10_000
 REMEMBER_S = 60.0
@@ -39,7 +39,7 @@ class BearerJwt:
         self._audience = audience
         self._verified: OrderedDict[bytes, tuple[float, Proven]] = OrderedDict()
 
-    async def __call__(self, headers: Mapping[str, str]) -> Proven | Denied | None:
+    async def __call__(self, headers: Mapping[str, str], peer: Peer = NO_PEER) -> Proven | Denied | None:
         """Who the token speaks for; None when there is no bearer token."""
         value = headers.get("authorization", "")
         scheme, _, token = value.partition(" ")

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from opsbus_contracts.errors import ErrorCode
-from opsbus_edge.model import Denied, error_body
+from opsbus_edge.model import Denied, Peer, error_body
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +14,13 @@ class Proven:
     sub: str
     roles: tuple[str, ...]
     auth: str
-    """How: ``jwt``, ``api_key``, ``anonymous``, ``stdio``."""
+    """How: ``jwt``, ``api_key``, ``mtls``, ``ldap``, ``anonymous``, ``stdio``."""
+    key: str = ""
+    """Id of the API key, where one proved it."""
 
 
-Proof = Callable[[Mapping[str, str]], Awaitable[Proven | Denied | None]]
-"""Looks at headers (lower-case names). None: this way was not tried by the client."""
+Proof = Callable[[Mapping[str, str], Peer], Awaitable[Proven | Denied | None]]
+"""Looks at headers (lower-case names) and the other end. None: this way was not tried by the client."""
 
 
 def refuse(message: str, error: str = "invalid_token", hint: str = "") -> Denied:
