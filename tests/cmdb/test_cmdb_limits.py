@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from opsbus.database import database_url as checked_url
 from opsbus.settings import SettingsError, load
 from opsbus.testing.caller import Caller
 from opsbus_cmdb import seed
 from opsbus_cmdb.app import build
-from opsbus_cmdb.database import database_url as checked_url
 from opsbus_cmdb.lifecycle import LIFECYCLE, OPERATIONAL, allowed, field_of, reversible
 from opsbus_cmdb.model import Asset, Criticality, Lifecycle, Relationship, RelationType, Status
 from opsbus_cmdb.query import AssetQuery, Direction, TopologyQuery

@@ -14,11 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from opsbus import ToolError
 from opsbus.commands.output import fail
+from opsbus.database import open_engine
 from opsbus.nats_client import ConnectError
 from opsbus.settings import SettingsError
 from opsbus.toolerror import near
 from opsbus.when import parse_when
-from opsbus_audit.database import open_engine
 from opsbus_audit.follow import follow as follow_stream
 from opsbus_audit.locate import PlatformError, bus_settings, store_url
 from opsbus_audit.record import Outcome

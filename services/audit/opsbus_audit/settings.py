@@ -5,7 +5,7 @@ import os
 from pydantic import Field, SecretStr, field_validator
 
 from opsbus import Settings
-from opsbus_audit.database import database_url
+from opsbus.database import database_url
 
 DATABASE_URL = "sqlite:///.opsbus/state/audit.sqlite3"
 

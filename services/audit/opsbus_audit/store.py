@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, text, tuple_
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from opsbus.database import create_schema, open_engine, serialize
 from opsbus_audit import tables
-from opsbus_audit.database import create_schema, open_engine
 from opsbus_audit.record import Stored, row
 
 _event = tables.event
-_WRITE_LOCK = 0x6F70_7772
 _ROWS_PER_STATEMENT = 200
 """Two dozen columns each: PostgreSQL's protocol takes 32,767 parameters, SQLite's default is as many."""
 
@@ -56,9 +55,8 @@ class AuditStore:
         """
         rows = [row(message) for message in messages]
         async with self.engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                # Two instances would not see each other's event ids before they commit.
-                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})
+            # Two instances would not see each other's event ids before they commit.
+            await serialize(connection, _event.name)
             fresh = await _not_yet_stored(connection, rows)
             await _mark_duplicates(connection, fresh)
             for start in range(0, len(fresh), _ROWS_PER_STATEMENT):

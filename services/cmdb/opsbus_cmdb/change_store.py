@@ -7,11 +7,11 @@ from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from opsbus import ErrorCode, ToolError
+from opsbus.database import UtcDateTime
 from opsbus.toolerror import near
 from opsbus_cmdb import tables
 from opsbus_cmdb.asset_store import read_asset
 from opsbus_cmdb.calendar import covers
-from opsbus_cmdb.database import UtcDateTime
 from opsbus_cmdb.inventory import ChangeSlice
 from opsbus_cmdb.model import Change, Window
 from opsbus_cmdb.query import ChangeQuery, decode_cursor, encode_cursor

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from opsbus import Settings
-from opsbus_cmdb.database import database_url
+from opsbus.database import database_url
 from opsbus_cmdb.seed import ESTATES
 
 DATABASE_URL = "sqlite:///.opsbus/state/cmdb.sqlite3"

@@ -9,8 +9,9 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from opsbus import ToolError
+from opsbus.database import create_schema, open_engine
 from opsbus_cmdb import asset_store, change_store, tables, topology_store
-from opsbus_cmdb.database import create_schema, open_engine, unavailable
+from opsbus_cmdb.faults import unavailable
 from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
 from opsbus_cmdb.model import Asset, Change
 from opsbus_cmdb.query import AssetQuery, ChangeQuery, StatusChange, TopologyQuery
@@ -21,7 +22,7 @@ class EmbeddedInventory:
     """An `Inventory` in a database of our own: ``create`` before the first use, ``close`` after the last."""
 
     def __init__(self, url: str, timeout_s: float = 10.0) -> None:
-        self._engine = open_engine(url, timeout_s)
+        self._engine = open_engine(url, timeout_s, foreign_keys=True)
         self.source = f"cmdb (embedded, {self._engine.dialect.name})"
 
     async def create(self) -> None:

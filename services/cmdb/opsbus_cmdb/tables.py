@@ -3,7 +3,7 @@
 from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from opsbus_cmdb.database import UtcDateTime
+from opsbus.database import UtcDateTime
 
 metadata = MetaData()
 _json = JSON().with_variant(JSONB(), "postgresql")

@@ -1,15 +1,20 @@
-"""The database behind the store: address, engine, schema step. Tables live in tables.py, statements in store.py and
-search.py."""
+"""The database behind a service's embedded store: address, engine, schema step. SQLite or PostgreSQL.
+
+Tables and statements are the service's own. Not imported by the kit itself: a service that has a store depends on
+SQLAlchemy and the drivers.
+"""
 
 import asyncio
 import time
+import zlib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import DateTime, Dialect, TypeDecorator, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateIndex, CreateTable, MetaData
 
 _DRIVERS = {
@@ -19,8 +24,29 @@ _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
-_SCHEMA_LOCK = 0x6F70_6175
-"""Two workers that start at once create the tables one after the other (PostgreSQL advisory lock)."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime. SQLite forgets the zone, so everything is stored as UTC and read back as such."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC; a naive time is a programming error."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive time does not say when")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Back with its zone."""
+        if value is None:
+            return None
+        stored: datetime = value
+        return stored.replace(tzinfo=UTC) if stored.tzinfo is None else stored.astimezone(UTC)
 
 
 def database_url(given: str) -> URL:
@@ -32,19 +58,23 @@ def database_url(given: str) -> URL:
     try:
         url = make_url(given)
     except ArgumentError as wrong:
-        raise ValueError("a database URL looks like sqlite:///audit.sqlite3 or postgresql://user@host/name") from wrong
+        raise ValueError("a database URL looks like sqlite:///file.sqlite3 or postgresql://user@host/name") from wrong
     driver = _DRIVERS.get(url.drivername)
     if driver is None:
         raise ValueError(f"no store for {url.drivername!r}; use sqlite:///... or postgresql://...")
     return url.set(drivername=driver)
 
 
-def open_engine(given: str, timeout_s: float = 10.0, *, read_only: bool = False) -> AsyncEngine:
-    """An engine with bounds on connections and waits.
+def open_engine(
+    given: str, timeout_s: float = 10.0, *, read_only: bool = False, foreign_keys: bool = False
+) -> AsyncEngine:
+    """An engine with bounds on connections and waits. The folder of a SQLite file is made.
 
     Args:
+        given: ``sqlite:///file`` or ``postgresql://...``.
         timeout_s: For connecting, and for a statement. Seconds.
         read_only: The database refuses writes of this engine; a SQLite file that is not there is not made.
+        foreign_keys: SQLite checks them too.
     """
     url = database_url(given)
     if url.drivername == "postgresql+asyncpg":
@@ -64,16 +94,18 @@ def open_engine(given: str, timeout_s: float = 10.0, *, read_only: bool = False)
         address = Path(url.database).expanduser().resolve().as_uri() + "?mode=ro"
         url = url.set(database=address.replace("file://", "file:", 1), query={"uri": "true"})
     engine = create_async_engine(url, connect_args={"timeout": timeout_s})
+
+    def pragmas(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        # FULL: what was committed survives a power cut.
+        cursor.execute("PRAGMA synchronous=FULL")
+        if foreign_keys:
+            cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
     if not read_only:
-        event.listen(engine.sync_engine, "connect", _sqlite_pragmas)
+        event.listen(engine.sync_engine, "connect", pragmas)
     return engine
-
-
-def _sqlite_pragmas(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    # FULL: what was committed survives a power cut.
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
 
 
 async def create_schema(engine: AsyncEngine, metadata: MetaData, timeout_s: float = 15.0) -> None:
@@ -99,9 +131,15 @@ async def _create(engine: AsyncEngine, metadata: MetaData) -> None:
             # WAL, kept in the file: readers do not block the writer.
             await connection.execute(text("PRAGMA journal_mode=WAL"))
     async with engine.begin() as connection:
-        if connection.dialect.name == "postgresql":
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+        await serialize(connection, "schema", *(table.name for table in metadata.sorted_tables))
         for table in metadata.sorted_tables:
             await connection.execute(CreateTable(table, if_not_exists=True))
             for index in sorted(table.indexes, key=lambda item: str(item.name)):
                 await connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+async def serialize(connection: AsyncConnection, *names: str) -> None:
+    """Whoever names the same takes turns until the transaction ends. SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        key = zlib.crc32("\0".join(names).encode())
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
