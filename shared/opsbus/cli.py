@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from opsbus.commands import doctor, new, provision, run, services, tokens, up, version
+from opsbus.commands import backup, doctor, new, provision, run, services, tokens, up, version
 from opsbus.commands.discover import COMMANDS, BrokenEntryPointError, find, names
 from opsbus.commands.output import fail, warn
 
@@ -67,6 +67,8 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("run")(run.run)
 app.command("provision")(provision.provision)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.command("doctor")(doctor.doctor)
 app.command("services")(services.services)
 app.command("tokens")(tokens.tokens)
