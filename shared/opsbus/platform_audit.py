@@ -1,0 +1,97 @@
+"""Audit events about the platform itself: a key was changed, something was shut out, the log was read.
+
+What happens to calls is recorded by the edge and by events.py. Reading the record is the audit worker's matter.
+"""
+
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from nats import errors
+from nats.js import JetStreamContext
+from nats.js import errors as js_errors
+
+from opsbus.events import publish, source
+from opsbus_contracts.audit import AuditEvent, AuditRecord, PlatformStage
+from opsbus_contracts.subjects import audit_subject
+
+
+class NotRecordedError(Exception):
+    """The record did not acknowledge an event; one line."""
+
+
+class PlatformAudit:
+    """The platform's events of one process, numbered from 1 so that a gap is visible.
+
+    Args:
+        js: Of the identity; it may publish ``audit.<identity>.*``.
+        identity: ``keeper``, ``provisioner``, ``auditor``, or a service's token.
+        instance: Unique among the processes of the identity; made up when empty.
+    """
+
+    def __init__(self, js: JetStreamContext, identity: str, instance: str = "") -> None:
+        self._js = js
+        self._identity = identity
+        self.instance = instance or f"{identity}-{secrets.token_hex(4)}"
+        self._seq = 0
+
+    async def record(
+        self,
+        stage: PlatformStage,
+        *,
+        actor: str,
+        target: str = "",
+        reason: str = "",
+        details: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> AuditEvent:
+        """Stores an event and returns it once the stream has acknowledged.
+
+        Args:
+            stage: What happened.
+            actor: Who did it.
+            target: What was acted on.
+            details: Facts for a program, by name; never a secret.
+            more: Further fields of AuditRecord.
+
+        Raises:
+            NotRecordedError: it is not known to be stored.
+        """
+        self._seq += 1
+        data = AuditRecord(
+            stage=stage,
+            call=secrets.token_hex(16),
+            seq=self._seq,
+            actor=actor,
+            method="platform",
+            target=target,
+            reason=reason,
+            details=details,
+            **more,
+        )
+        event = AuditEvent(
+            id=f"{self.instance}-{self._seq}",
+            source=source(self._identity, self.instance),
+            type=f"opsbus.audit.v1.{stage.value}",
+            subject=target or None,
+            time=datetime.now(UTC),
+            data=data,
+        )
+        try:
+            await publish(self._js, audit_subject(self._identity, stage.value), event, event.id)
+        except (errors.Error, js_errors.Error, TimeoutError, OSError) as error:
+            raise NotRecordedError(
+                f"the record did not take the event {stage.value} ({type(error).__name__})"
+            ) from None
+        return event
+
+
+async def record_once(
+    js: JetStreamContext, identity: str, stage: PlatformStage, *, actor: str, **fields: Any
+) -> AuditEvent:
+    """``PlatformAudit.record`` for a process that records one event and ends.
+
+    Raises:
+        NotRecordedError: it is not known to be stored.
+    """
+    return await PlatformAudit(js, identity).record(stage, actor=actor, **fields)
