@@ -32,6 +32,14 @@ def empty(tmp_path: Path) -> Any:
     other.stop()
 
 
+@pytest.fixture
+async def other_database(request: pytest.FixtureRequest, tmp_path: Path, database_url: str) -> str:
+    """An empty store of the other kind: a dump fits both."""
+    if database_url.startswith("postgresql"):
+        return f"sqlite:///{tmp_path}/restored.sqlite3"
+    return await request.getfixturevalue("postgres").database()
+
+
 def command(bus: Bus, url: str, *arguments: str) -> Any:
     environment = {
         "NATS_URL": bus.url,
@@ -96,14 +104,14 @@ async def rows(url: str) -> list[Any]:
 
 
 async def test_everything_is_there_again(
-    bus: Bus, empty: Bus, run_worker: Any, tmp_path: Path, database_url: str
+    bus: Bus, empty: Bus, run_worker: Any, tmp_path: Path, database_url: str, other_database: str
 ) -> None:
     folder = tmp_path / "backup"
     await filled(bus, run_worker, database_url)
     made = await in_thread(command, bus, database_url, "backup", str(folder))
     assert made.exit_code == 0, made.output
     assert f"{EVENTS:,} messages" in made.output
-    other = f"sqlite:///{tmp_path}/restored.sqlite3"  # also when it came from PostgreSQL
+    other = other_database
     taken = await in_thread(command, empty, other, "restore", str(folder))
     assert taken.exit_code == 0, taken.output
     for stream in ("AUDIT", "KV_APIKEYS", "KV_KEYS", "OBJ_BLOBS"):

@@ -6,10 +6,12 @@ from typing import Any
 
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from opsbus.database import create_schema, open_engine, serialize
 from opsbus_audit import tables
+from opsbus_audit.partitions import Month, add_months, is_partitioned, month_of
 from opsbus_audit.record import Stored, row
 
 _event = tables.event
@@ -34,6 +36,7 @@ class AuditStore:
 
     def __init__(self, url: str, timeout_s: float = 10.0) -> None:
         self.engine: AsyncEngine = open_engine(url, timeout_s)
+        self._months: set[Month] = set()
 
     async def create(self) -> None:
         """Create the table when it is missing.
@@ -54,11 +57,20 @@ class AuditStore:
             sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: nothing of the batch is stored, as far as is known.
         """
         rows = [row(message) for message in messages]
+        try:
+            return await self._append(rows)
+        except SQLAlchemyError:
+            # Whatever it was: a month may not have been made after all, or was let go of meanwhile.
+            self._months.clear()
+            raise
+
+    async def _append(self, rows: list[dict[str, Any]]) -> Written:
         async with self.engine.begin() as connection:
             # Two instances would not see each other's event ids before they commit.
             await serialize(connection, _event.name)
             fresh = await _not_yet_stored(connection, rows)
             await _mark_duplicates(connection, fresh)
+            await self._make_months(connection, fresh)
             for start in range(0, len(fresh), _ROWS_PER_STATEMENT):
                 await connection.execute(_insert(connection, fresh[start : start + _ROWS_PER_STATEMENT]))
         return Written(
@@ -66,6 +78,12 @@ class AuditStore:
             unreadable=sum(item["unreadable"] for item in fresh),
             duplicates=sum(item["duplicate_of"] is not None for item in fresh),
         )
+
+    async def _make_months(self, connection: AsyncConnection, rows: list[dict[str, Any]]) -> None:
+        missing = {month_of(row["stored_ns"]) for row in rows} - self._months
+        if missing and await is_partitioned(connection):
+            await add_months(connection, missing)
+        self._months |= missing
 
     async def last_sequence(self, stream: str) -> int:
         """The last sequence stored of a stream's life; 0: none."""

@@ -11,7 +11,8 @@ event = Table(
     Column("stream", String(80), primary_key=True),
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),
     Column("subject", String(256), nullable=False),
-    Column("stored_ns", BigInteger, nullable=False),
+    # In the key because PostgreSQL keeps the table by month of it; a sequence has one time.
+    Column("stored_ns", BigInteger, primary_key=True, autoincrement=False),
     Column("headers", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     # Read from it, to search by.
@@ -38,5 +39,6 @@ event = Table(
     Index("audit_event_actor", "actor", "stored_ns"),
     Index("audit_event_tool", "tool", "stored_ns"),
     Index("audit_event_id", "event_id"),
+    postgresql_partition_by="RANGE (stored_ns)",
 )
 """`stream` names one life of the stream (its name and creation time): a stream made anew counts from 1 again."""

@@ -5,15 +5,19 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import MetaData
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import MetaData, Table
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from opsbus.commands.where import run_facts
 from opsbus.database import create_schema
 from opsbus.up.folder import Folder
 
 GROUP = "opsbus.stores"
+
+
+BeforeRows = Callable[[AsyncConnection, Table, list[dict[str, Any]]], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Store:
     """Its tables."""
     create: Callable[[AsyncEngine], Awaitable[None]] | None = None
     """Makes the tables where making them takes more than the metadata says."""
+    before_rows: BeforeRows | None = None
+    """Makes room for rows that are about to be restored, in their transaction."""
 
     async def prepare(self, engine: AsyncEngine) -> None:
         """Make what is missing."""

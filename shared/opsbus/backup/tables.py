@@ -12,6 +12,8 @@ import orjson
 from sqlalchemy import MetaData, Table, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from opsbus.backup.stores import Store
+
 ROWS_AT_ONCE = 500
 """A statement's rows; PostgreSQL's protocol takes 32,767 parameters, so that wide tables get fewer."""
 
@@ -47,21 +49,22 @@ async def dump(engine: AsyncEngine, metadata: MetaData, file: Path, on_row: Call
     return counts
 
 
-async def restore_rows(
-    engine: AsyncEngine, metadata: MetaData, file: Path, on_row: Callable[[], None]
-) -> dict[str, int]:
-    """Write the rows of a dump into empty tables, all or none.
+async def restore_rows(engine: AsyncEngine, store: Store, file: Path, on_row: Callable[[], None]) -> dict[str, int]:
+    """Write the rows of a dump into a store's empty tables, all or none.
 
     Raises:
         DumpError: a table has rows, or the dump names tables or columns that there are not.
         sqlalchemy.exc.SQLAlchemyError, OSError: the store cannot be written or the file not read.
     """
+    metadata = store.metadata
     counts = dict.fromkeys((table.name for table in metadata.sorted_tables), 0)
     async with engine.begin() as connection:
         for table in metadata.sorted_tables:
             if (await connection.execute(select(func.count()).select_from(table))).scalar_one():
                 raise DumpError(f"the table {table.name} has rows; restore into an empty store")
         for table, rows in _batches(metadata, file):
+            if store.before_rows is not None:
+                await store.before_rows(connection, table, rows)
             await connection.execute(insert(table), rows)
             counts[table.name] += len(rows)
             for _ in rows:

@@ -83,7 +83,7 @@ async def _store(to: tuple[Store, str], part: StorePart, folder: Path, told: Tol
     engine = open_engine(url, READ_TIMEOUT_S)
     try:
         await store.prepare(engine)
-        rows = await restore_rows(engine, store.metadata, folder / part.file, lambda: told(part.name, 1))
+        rows = await restore_rows(engine, store, folder / part.file, lambda: told(part.name, 1))
     except DumpError as error:
         raise BackupError(f"the store of {part.name}: {error}", "restore into an empty database") from None
     finally:
