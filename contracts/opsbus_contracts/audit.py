@@ -40,6 +40,10 @@ class PlatformStage(StrEnum):
     PROVISIONED = "provisioned"
     LOG_READ = "log_read"
     EXPORTED = "exported"
+    HOLD_CHANGED = "hold_changed"
+    """A legal hold was placed or lifted."""
+    LET_GO = "let_go"
+    """Events were deleted from the store by the retention policy."""
     FORGOTTEN = "forgotten"
     """The key of a person's data was destroyed."""
 

@@ -6,7 +6,7 @@ server's configuration is the kit's matter.
 
 from typing import NamedTuple
 
-from opsbus_contracts.streams import AUDIT_STORE
+from opsbus_contracts.streams import AUDIT_STORE, CONSUMERS
 from opsbus_contracts.subjects import SUBJECTS, Kind
 
 PLATFORM_IDENTITIES = ("edge", "provisioner", "auditor", "operator", "keeper", "witness")
@@ -133,13 +133,15 @@ def _worker(service: str) -> Grants:
         "$JS.API.CONSUMER.DELETE.OBJ_BLOBS.>",
         "$JS.FC.>",
     ]
-    if service == AUDIT_STORE.service:
-        stream, name = AUDIT_STORE.stream, AUDIT_STORE.name
+    for stream, name in ((spec.stream, spec.name) for spec in CONSUMERS if spec.service == service):
         publish += [
             f"$JS.API.STREAM.INFO.{stream}",
             f"$JS.API.CONSUMER.INFO.{stream}.{name}",
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
             f"$JS.ACK.{stream}.{name}.>",
+        ]
+    if service == AUDIT_STORE.service:
+        publish += [
             *_rows(Kind.STREAM, publisher="audit"),
             *_ordered("CHECKPOINTS"),
             *_kv_watch("CATALOG"),
@@ -227,7 +229,7 @@ def _operator() -> Grants:
             *(f"$SRV.{verb}.>" for verb in ("PING", "INFO", "STATS")),
             "$JS.API.INFO",
             *(f"$JS.API.STREAM.INFO.{stream}" for stream in streams),
-            f"$JS.API.CONSUMER.INFO.{AUDIT_STORE.stream}.{AUDIT_STORE.name}",
+            *(f"$JS.API.CONSUMER.INFO.{spec.stream}.{spec.name}" for spec in CONSUMERS),
             *_kv_watch("CATALOG"),
             *_ordered("EVENTS"),
         ),

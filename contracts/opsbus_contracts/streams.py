@@ -97,4 +97,7 @@ BLOBS = ObjectStoreSpec("BLOBS", "Results too large for a message.", DAY_S, 8 * 
 OBJECT_STORES: tuple[ObjectStoreSpec, ...] = (BLOBS,)
 
 AUDIT_STORE = ConsumerSpec("AUDIT", "audit-store", "The audit worker's place in the record.", "audit", 30.0, 2_000)
-CONSUMERS: tuple[ConsumerSpec, ...] = (AUDIT_STORE,)
+AUDIT_SINK = ConsumerSpec(
+    "AUDIT", "audit-sink", "The place in the record of what copies it to a search engine.", "audit", 30.0, 2_000
+)
+CONSUMERS: tuple[ConsumerSpec, ...] = (AUDIT_STORE, AUDIT_SINK)

@@ -22,7 +22,7 @@ from opsbus_audit.metrics import ConsumerMetrics
 from opsbus_audit.pull import Pull, PullError
 from opsbus_audit.record import Stored, stored
 from opsbus_audit.store import Written
-from opsbus_contracts.streams import AUDIT_STORE
+from opsbus_contracts.streams import AUDIT_STORE, ConsumerSpec
 
 _RETRY_FIRST_S = 0.25
 _RETRY_MAX_S = 15.0
@@ -39,9 +39,22 @@ class Store(Protocol):
 
 
 class StreamConsumer:
-    """Reads the consumer ``audit-store`` until it is cancelled."""
+    """Reads a durable consumer of AUDIT until it is cancelled.
 
-    def __init__(self, client: Client, store: Store, metrics: ConsumerMetrics, log: Log, batch_max: int = 500) -> None:
+    Args:
+        spec: Which; the store's own unless given.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        store: Store,
+        metrics: ConsumerMetrics,
+        log: Log,
+        batch_max: int = 500,
+        spec: ConsumerSpec = AUDIT_STORE,
+    ) -> None:
+        self._spec = spec
         self._client = client
         self._js = client.jetstream(timeout=5.0)
         self._store = store
@@ -69,14 +82,14 @@ class StreamConsumer:
     async def _look(self) -> None:
         """Learn how far behind the consumer is, and which life of the stream this is: one made anew counts from 1
         again."""
-        stream = await self._js.stream_info(AUDIT_STORE.stream)
-        consumer = await self._js.consumer_info(AUDIT_STORE.stream, AUDIT_STORE.name)
+        stream = await self._js.stream_info(self._spec.stream)
+        consumer = await self._js.consumer_info(self._spec.stream, self._spec.name)
         self._metrics.pending.set((consumer.num_pending or 0) + (consumer.num_ack_pending or 0))
         created = stream.created.strftime("%Y%m%dT%H%M%S.%fZ") if stream.created else ""
-        self._life = f"{AUDIT_STORE.stream}@{created}"
+        self._life = f"{self._spec.stream}@{created}"
 
     async def _read(self) -> None:
-        pull = Pull(self._client, AUDIT_STORE.stream, AUDIT_STORE.name, self._batch_max)
+        pull = Pull(self._client, self._spec.stream, self._spec.name, self._batch_max)
         await pull.start()
         try:
             while True:

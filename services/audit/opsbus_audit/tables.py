@@ -42,3 +42,27 @@ event = Table(
     postgresql_partition_by="RANGE (stored_ns)",
 )
 """`stream` names one life of the stream (its name and creation time): a stream made anew counts from 1 again."""
+
+hold = Table(
+    "audit_hold",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("placed_by", String(256), nullable=False),
+    Column("placed_us", BigInteger, nullable=False),
+    Column("covers", Text, nullable=False),
+    Column("lifted_us", BigInteger),
+    Column("lifted_by", String(256)),
+    Column("lifted_reason", Text),
+)
+"""Legal holds; ``covers`` is a JSON object of globs."""
+
+let_go = Table(
+    "audit_let_go",
+    metadata,
+    Column("stream", String(80), primary_key=True),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("last", BigInteger, nullable=False),
+    Column("let_go_us", BigInteger, nullable=False),
+)
+"""Runs of sequences that retention deleted: not there, and meant so."""
