@@ -1,9 +1,11 @@
 """Wiring: the consumer beside the tool, both on one store. What they do lives in consumer.py and search_tools.py."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
+from nats.aio.client import Client
+from sqlalchemy import true
 from sqlalchemy.exc import SQLAlchemyError
 
 from opsbus import Worker, tasks
@@ -12,9 +14,12 @@ from opsbus.nats_client import connect
 from opsbus.settings import SettingsError
 from opsbus_audit.consumer import StreamConsumer
 from opsbus_audit.metrics import ConsumerMetrics
+from opsbus_audit.retention.keeper import keep
 from opsbus_audit.search_tools import search_events
 from opsbus_audit.settings import AuditSettings
+from opsbus_audit.sink import open_sink
 from opsbus_audit.store import AuditStore
+from opsbus_contracts.streams import AUDIT_SINK
 
 NAME = "audit"
 READ = "audit:read"
@@ -22,16 +27,31 @@ READ = "audit:read"
 
 async def run_store(made: Worker, settings: AuditSettings) -> AsyncIterator[AuditStore]:
     """The store, with the stream being read into it for as long as the worker runs."""
-    metrics = ConsumerMetrics()
-    async with _opened(settings) as store, _background(metrics.show_on(made, settings)):
+    async with _opened(settings) as store, AsyncExitStack() as stack:
         # A connection of its own: calls are drained to their end while this one is still reading.
         client = await connect(settings, NAME, name=f"{NAME}-consumer")
-        try:
-            consumer = StreamConsumer(client, store, metrics, get_log(NAME, part="consumer"), settings.batch_max)
-            async with _background(consumer.run()):
-                yield store
-        finally:
-            await client.close()
+        stack.push_async_callback(client.close)
+        for part in _parts(made, settings, store, client, stack):
+            await stack.enter_async_context(_background(part))
+        yield store
+
+
+def _parts(
+    made: Worker, settings: AuditSettings, store: AuditStore, client: Client, stack: AsyncExitStack
+) -> Iterator[Coroutine[None, None, None]]:
+    """All that goes on beside the calls; each part ends with the worker."""
+    metrics = ConsumerMetrics()
+    yield metrics.show_on(made, settings)
+    yield StreamConsumer(client, store, metrics, get_log(NAME, part="consumer"), settings.batch_max).run()
+    js = client.jetstream()
+    yield keep(store, js, settings.retention, true(), settings.retention_every_s, get_log(NAME, part="retention"))
+    if settings.sink_url is not None:
+        copied = ConsumerMetrics("opsbus_audit_sink")
+        log = get_log(NAME, part="sink")
+        sink = open_sink(settings, log)
+        stack.push_async_callback(sink.close)
+        yield copied.show_on(made, settings)
+        yield StreamConsumer(client, sink, copied, log, settings.batch_max, AUDIT_SINK).run()
 
 
 @asynccontextmanager

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from opsbus_audit import cli_kept
+
 app = typer.Typer(
     name="audit",
     help="Look at the record: follow it live, or search what is stored.",
@@ -12,6 +14,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(cli_kept.hold)
+app.command("retention")(cli_kept.retention)
 
 Actor = Annotated[str | None, typer.Option(help="Only this caller (`sub`).")]
 Tool = Annotated[str | None, typer.Option(help="Only this tool: k8s_scale_deployment.")]

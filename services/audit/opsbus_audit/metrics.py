@@ -14,24 +14,22 @@ _LOOK_EVERY_S = 0.1
 class ConsumerMetrics(Collector):
     """Counted by one consumer. No label: nothing here grows with what callers send."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "opsbus_audit") -> None:
         registry = self.registry = CollectorRegistry()
-        self.stored = Counter("opsbus_audit_events_stored", "Events written to the store.", registry=registry)
+        self.stored = Counter(f"{prefix}_events_stored", "Events written to the store.", registry=registry)
         self.unreadable = Counter(
-            "opsbus_audit_events_unreadable", "Events stored whose bytes are no audit event.", registry=registry
+            f"{prefix}_events_unreadable", "Events stored whose bytes are no audit event.", registry=registry
         )
         self.duplicates = Counter(
-            "opsbus_audit_events_duplicate", "Events stored whose id was stored before.", registry=registry
+            f"{prefix}_events_duplicate", "Events stored whose id was stored before.", registry=registry
         )
-        self.store_errors = Counter("opsbus_audit_store_errors", "Writes the store did not take.", registry=registry)
-        self.read_errors = Counter(
-            "opsbus_audit_read_errors", "Times that reading the stream ended.", registry=registry
-        )
-        self.storing = Gauge("opsbus_audit_storing", "1: the last write was taken; 0: it was not.", registry=registry)
-        self.sequence = Gauge("opsbus_audit_sequence", "Last sequence of the stream that is stored.", registry=registry)
-        self.pending = Gauge("opsbus_audit_pending_events", "Events of the stream not stored yet.", registry=registry)
+        self.store_errors = Counter(f"{prefix}_store_errors", "Writes the store did not take.", registry=registry)
+        self.read_errors = Counter(f"{prefix}_read_errors", "Times that reading the stream ended.", registry=registry)
+        self.storing = Gauge(f"{prefix}_storing", "1: the last write was taken; 0: it was not.", registry=registry)
+        self.sequence = Gauge(f"{prefix}_sequence", "Last sequence of the stream that is stored.", registry=registry)
+        self.pending = Gauge(f"{prefix}_pending_events", "Events of the stream not stored yet.", registry=registry)
         self.lag = Gauge(
-            "opsbus_audit_lag_seconds",
+            f"{prefix}_lag_seconds",
             "Age of the last event when it was stored, by the server's clock.",
             registry=registry,
         )
