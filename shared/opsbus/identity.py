@@ -22,6 +22,10 @@ CACHE_MAX = 4096
 
 TOKEN_BYTES_MAX = 16_000
 
+REMEMBER_S = 30.0
+"""A verified token is verified again after this long, so that a withdrawn key's tokens end: with keys.REMEMBER_S, a
+minute after the withdrawal at the latest. Seconds."""
+
 _LEEWAY_S = 10.0  # clocks of edge and worker may differ this much
 
 
@@ -131,18 +135,19 @@ class Keys(Protocol):
 
 
 class Verifier:
-    """Verifies identity tokens; a verified one is remembered until it expires."""
+    """Verifies identity tokens; a verified one is remembered for REMEMBER_S, never beyond its expiry."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self._verified: OrderedDict[str, Identity] = OrderedDict()
+        self._verified: OrderedDict[str, tuple[Identity, float]] = OrderedDict()
 
     def known(self, token: str | None) -> Identity | None:
-        """The caller of a token that was verified before and has not expired; costs a look-up."""
-        identity = self._verified.get(token) if token else None
-        if identity is None or token is None:
+        """The caller of a token that was verified a moment ago and has not expired; costs a look-up."""
+        found = self._verified.get(token) if token else None
+        if found is None or token is None:
             return None
-        if identity.exp <= time.time():
+        identity, until = found
+        if identity.exp <= time.time() or until <= time.monotonic():
             del self._verified[token]
             return None
         self._verified.move_to_end(token)
@@ -160,7 +165,7 @@ class Verifier:
         if known is not None:
             return known
         identity = await self._check(token)
-        self._verified[token] = identity
+        self._verified[token] = identity, time.monotonic() + REMEMBER_S
         if len(self._verified) > CACHE_MAX:
             self._verified.popitem(last=False)
         return identity

@@ -1,4 +1,4 @@
-"""Public keys in the bucket KEYS: fetched when first seen, remembered for a minute.
+"""Public keys in the bucket KEYS: fetched when first seen, remembered for half a minute.
 
 Verifying with them lives in identity.py.
 """
@@ -19,8 +19,8 @@ from opsbus.toolerror import ToolError
 from opsbus_contracts import ErrorCode
 from opsbus_contracts.streams import KEYS
 
-REMEMBER_S = 60.0
-"""A key that was withdrawn is refused after this long at most. Seconds."""
+REMEMBER_S = 30.0
+"""A key that was withdrawn vouches for no new token after this long at most. Seconds."""
 
 MISS_S = 2.0
 """A key that was not there is not looked for again for this long. Seconds."""
@@ -102,12 +102,12 @@ class BucketKeys:
 
 
 async def publish_key(js: JetStreamContext, key: PublicKey) -> None:
-    """Puts a public key where workers look for it. For the provisioner: nobody else may write there."""
+    """Puts a public key where workers look for it. For the provisioner and the keeper: nobody else may write there."""
     bucket = await js.key_value(KEYS.name)
     await bucket.put(key_name(key.kid), key.model_dump_json(exclude_none=True).encode())
 
 
 async def withdraw_key(js: JetStreamContext, kid: str) -> None:
-    """Takes a public key away; workers refuse its tokens within a minute, but for those they verified before."""
+    """Takes a public key away; workers refuse its tokens within a minute, also those they verified before."""
     bucket = await js.key_value(KEYS.name)
     await bucket.delete(key_name(kid))

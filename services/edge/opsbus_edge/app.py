@@ -46,6 +46,7 @@ async def run(settings: EdgeSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running_edge(settings) as edge, serving(edge) as url:
+        loop.add_signal_handler(signal.SIGHUP, edge.signing.reload)
         # What is loaded by now stays: collecting it again and again would stop every call for its time.
         gc.collect()
         gc.freeze()

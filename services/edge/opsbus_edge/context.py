@@ -10,6 +10,7 @@ from opsbus_edge.audit import AuditLog
 from opsbus_edge.catalog import Catalog
 from opsbus_edge.catalog.watch import CatalogWatch
 from opsbus_edge.dispatch import Dispatcher
+from opsbus_edge.gates.api_key import ApiKeys
 from opsbus_edge.gates.authenticate import Authenticator
 from opsbus_edge.gates.proof import Proven
 from opsbus_edge.metrics import Metrics
@@ -17,6 +18,7 @@ from opsbus_edge.model import NO_PEER, Caller, Denied, Peer
 from opsbus_edge.pipeline import Pipeline
 from opsbus_edge.seal import Sealer
 from opsbus_edge.settings import EdgeSettings
+from opsbus_edge.signing import SigningKey
 from opsbus_edge.tracing import Tracing
 
 
@@ -41,6 +43,8 @@ class Edge:
     audit: AuditLog
     tracing: Tracing
     authenticator: Authenticator
+    api_keys: ApiKeys
+    signing: SigningKey
     drain: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at SIGTERM: /ready is red, nothing new should come. Streams without an end of their own end now."""
 

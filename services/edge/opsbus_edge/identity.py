@@ -17,6 +17,16 @@ class Minter:
         self._signer = signer
         self._minted: OrderedDict[tuple[str, str, str, str, str], tuple[float, str]] = OrderedDict()
 
+    @property
+    def kid(self) -> str:
+        """Id of the key that signs."""
+        return self._signer.kid
+
+    def renew(self, signer: Signer) -> None:
+        """Sign with another key from now on; what the key before has signed is not used again."""
+        self._signer = signer
+        self._minted.clear()
+
     def token(self, caller: Caller, permission: str, client: str = "") -> str:
         """The token for a call that needs ``permission``.
 

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import nats.errors
 import nats.js.errors
@@ -19,8 +20,10 @@ from opsbus_edge.catalog.announce_refusals import RefusalEvents
 from opsbus_edge.catalog.watch import CatalogWatch
 from opsbus_edge.context import Edge
 from opsbus_edge.dispatch import Dispatcher
+from opsbus_edge.gates.api_key import ApiKeys
 from opsbus_edge.gates.authenticate import Authenticator
 from opsbus_edge.gates.bearer_jwt import BearerJwt, TrustedKey
+from opsbus_edge.gates.key_use import KeyUses
 from opsbus_edge.gates.limit import ConcurrencyLimit
 from opsbus_edge.gates.policy import Policy, load_policy
 from opsbus_edge.gates.proof import Proof
@@ -30,6 +33,7 @@ from opsbus_edge.pipeline import Pipeline
 from opsbus_edge.redact import Redactor
 from opsbus_edge.seal import Sealer
 from opsbus_edge.settings import EdgeSettings
+from opsbus_edge.signing import SigningKey
 from opsbus_edge.tracing import Tracing
 
 log = logs.get("edge")
@@ -51,13 +55,19 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
     signer = _signer(settings)
     sealer = _sealer(settings)
     metrics = Metrics(__version__)
-    authenticator = Authenticator(
-        _proofs(settings), policy, tuple(settings.anonymous_roles) if settings.anonymous else None, metrics
-    )
     instance = f"edge-{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:
         nc = await _connect(settings, instance, metrics)
         stack.push_async_callback(_close, nc)
+        api_keys = await _api_keys(settings, nc, stack)
+        authenticator = Authenticator(
+            _proofs(settings, api_keys),
+            policy,
+            tuple(settings.anonymous_roles) if settings.anonymous else None,
+            metrics,
+        )
+        minter = Minter(signer)
+        signing = await _signing(settings, nc, minter, stack)
         tracing = _tracing(settings, instance)
         stack.callback(tracing.close)
         audit = AuditLog(
@@ -82,7 +92,7 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
             audit=audit,
             redactor=Redactor(settings.audit_redact) if settings.audit_arguments == "redacted" else None,
             dispatcher=dispatcher,
-            minter=Minter(signer),
+            minter=minter,
             metrics=metrics,
             tracing=tracing,
             call_timeout_max_s=settings.call_timeout_max_s,
@@ -100,6 +110,8 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
             audit=audit,
             tracing=tracing,
             authenticator=authenticator,
+            api_keys=api_keys,
+            signing=signing,
         )
 
 
@@ -149,12 +161,16 @@ def _check_roles(policy: Policy, settings: EdgeSettings) -> None:
 
 
 def _signer(settings: EdgeSettings) -> Signer:
+    return keyfiles.signer(_identity_key_file(settings), "identity_key_file")
+
+
+def _identity_key_file(settings: EdgeSettings) -> Path:
     if settings.identity_key_file is None:
         raise SettingsError(
             "setting identity_key_file: workers refuse calls without an identity;"
             " set OPSBUS_EDGE_IDENTITY_KEY_FILE to the Ed25519 private key whose public part is in the bucket KEYS"
         )
-    return keyfiles.signer(settings.identity_key_file, "identity_key_file")
+    return settings.identity_key_file
 
 
 def _sealer(settings: EdgeSettings) -> Sealer:
@@ -164,7 +180,27 @@ def _sealer(settings: EdgeSettings) -> Sealer:
     return Sealer(keyfiles.secrets_by_line(settings.seal_key_file, "seal_key_file"), settings.seal_ttl_s)
 
 
-def _proofs(settings: EdgeSettings) -> list[Proof]:
+async def _api_keys(settings: EdgeSettings, nc: Client, stack: AsyncExitStack) -> ApiKeys:
+    uses = KeyUses(nc)
+    uses.start()
+    stack.push_async_callback(uses.stop)
+    api_keys = ApiKeys(nc, settings.api_keys_stale_s, uses)
+    stack.push_async_callback(api_keys.watch.stop)
+    try:
+        await api_keys.watch.start(START_TIMEOUT_S / 2)
+    except TimeoutError:
+        log.warning("the API keys cannot be read: requests with one are answered 503; is the bus provisioned?")
+    return api_keys
+
+
+async def _signing(settings: EdgeSettings, nc: Client, minter: Minter, stack: AsyncExitStack) -> SigningKey:
+    signing = SigningKey(_identity_key_file(settings), nc, minter)
+    signing.start()
+    stack.push_async_callback(signing.stop)
+    return signing
+
+
+def _proofs(settings: EdgeSettings, api_keys: ApiKeys) -> list[Proof]:
     """The ways to prove an identity; another way is another file and a line here."""
     keys = [
         *(
@@ -175,7 +211,8 @@ def _proofs(settings: EdgeSettings) -> list[Proof]:
     ]
     if not keys and not settings.anonymous:
         log.warning("neither jwt_public_key_files nor jwt_secret_files is set: every HTTP request is refused")
-    return [BearerJwt(keys, settings.jwt_issuer, settings.jwt_audience)]
+    # The order counts: a bearer token that is an API key is none of the JWTs.
+    return [api_keys, BearerJwt(keys, settings.jwt_issuer, settings.jwt_audience)]
 
 
 def _tracing(settings: EdgeSettings, instance: str) -> Tracing:

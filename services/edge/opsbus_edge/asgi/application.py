@@ -98,7 +98,7 @@ class Application:
         if refused is not None:
             await answer_error(send, *refused)
             return
-        if repeated in ("authorization", "host", "origin", "content-length"):
+        if repeated in ("authorization", "x-api-key", "host", "origin", "content-length"):
             error = error_body(ErrorCode.INVALID_REQUEST, f"the header {repeated} is there more than once")
             await answer_error(send, error)
             return
@@ -153,7 +153,7 @@ class Application:
             await answer_error(send, error, 405, [("allow", "GET, HEAD")])
             return
         if path == "/openapi.json":
-            caller = await self._edge.authenticate(headers) if "authorization" in headers else None
+            caller = await self._edge.authenticate(headers) if {"authorization", "x-api-key"} & headers.keys() else None
             known = caller if isinstance(caller, Caller) else None
             body = orjson.dumps(document(self._edge.catalog, known))
             await answer(send, 200, body, [JSON, (b"cache-control", b"private, no-cache")], head=method == "HEAD")

@@ -76,6 +76,13 @@ class Health:
                 f"{len(edge.catalog.tools())} tools, {len(edge.catalog.refusals)} refusals",
             ),
         }
+        stale_s = edge.api_keys.watch.age_s
+        dependencies["api_keys"] = _dependency(
+            stale_s <= edge.settings.api_keys_stale_s,
+            "degraded",
+            "the watch of the API keys is behind: requests with one are answered 503",
+            "the watch is current",
+        )
         problem = edge.audit.problem() or self._audit_missing
         # Without the record writes are refused and reads go on: degraded.
         dependencies["audit"] = _dependency(not problem, "degraded", problem, f"{edge.audit.pending} events pending")

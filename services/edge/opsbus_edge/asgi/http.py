@@ -19,7 +19,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 JSON = (b"content-type", b"application/json")
 DISCARD_BYTES_MAX = 16 * 1024 * 1024
 DISCARD_S = 2.0
-_ONCE = frozenset({"authorization", "host", "content-length", "content-type", "origin", "mcp-session-id"})
+_ONCE = frozenset({"authorization", "x-api-key", "host", "content-length", "content-type", "origin", "mcp-session-id"})
 
 
 class Disconnected(Exception):  # noqa: N818 - an event, not an error

@@ -23,6 +23,9 @@ class SignInSettings(Settings):
     anonymous_roles: list[str] = Field(default=["viewer"])
     stdio_user: str = Field(default="stdio", min_length=1, max_length=256, description="``sub`` of stdio sessions.")
     stdio_roles: list[str] = Field(default=["viewer"])
+    api_keys_stale_s: float = Field(
+        default=5.0, ge=2, le=60, description="Without word from the bus for this long, no API key is believed: 503."
+    )
 
     @field_validator("allow_anonymous")
     @classmethod

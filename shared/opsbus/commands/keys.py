@@ -1,0 +1,273 @@
+"""``opsbus keys``: API keys, and the key that signs identities. Doing it: apikey_store.py, rotation.py."""
+
+import asyncio
+import getpass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from nats.js import JetStreamContext
+
+    from opsbus.apikey_store import ApiKeyStore, Listed, Made
+    from opsbus.settings import Settings
+
+T = TypeVar("T")
+
+KEEPER = "keeper"
+CONNECT_TIMEOUT_S = 8.0
+_EXPIRES = "When it ends: 90d, 12h, 2027-01-31, or never."
+
+app = typer.Typer(no_args_is_help=True, help="API keys: make, list, rotate, revoke; and the key that signs identities.")
+
+Data = Annotated[
+    Path, typer.Option(envvar="OPSBUS_DATA", help="Data folder of 'opsbus up'; used unless NATS_URL is set.")
+]
+By = Annotated[str, typer.Option("--by", help="Who does this, for the record; the user of this shell unless given.")]
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="Of the key, as 'opsbus keys list' shows it.")]
+DATA = Path(".opsbus")
+
+
+@app.command()
+def create(
+    owner: Annotated[str, typer.Option(help="Whom its calls are made as: sub in policy, limits and record.")],
+    role: Annotated[list[str], typer.Option(help="A role of the policy; repeat it for more.")],
+    expires: Annotated[str, typer.Option(help=_EXPIRES)] = "90d",
+    description: Annotated[str, typer.Option(help="What it is for.")] = "",
+    by: By = "",
+    data: Data = DATA,
+) -> None:
+    """Make an API key. It is printed once and kept nowhere."""
+    until = _expiry(expires)
+    made = _run(data, by, lambda store: store.create(owner, role, until, description))
+    _show(made, f"made for {made.key.owner} ({', '.join(made.key.roles)}), {_until(made.key.expires)}")
+
+
+@app.command("list")
+def list_keys(
+    json: Annotated[bool, typer.Option("--json", help="A JSON list, for programs.")] = False, data: Data = DATA
+) -> None:
+    """List the API keys: owner, roles, expiry, last use, state. Never a secret."""
+    import time
+
+    found = _run(data, "", lambda store: store.all())
+    rows = [_row(one, time.time()) for one in found]
+    if json:
+        import orjson
+
+        typer.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())
+        return
+    if not rows:
+        typer.echo("no API keys; 'opsbus keys create --owner NAME --role ROLE' makes one")
+        return
+    columns = ("id", "state", "owner", "roles", "expires", "last_used", "description")
+    lines = [columns, *(tuple(_cell(row[name]) for name in columns) for row in rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@app.command()
+def rotate(
+    id: KeyId,
+    grace: Annotated[str, typer.Option(help="How long the present secret stays good: 1h, 30m, 0s.")] = "1h",
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    by: By = "",
+    data: Data = DATA,
+) -> None:
+    """Give an API key a new secret; the present one is good for the grace time."""
+    from opsbus.apikey_store import GRACE_MAX_S
+
+    grace_s = _span(grace, "--grace", GRACE_MAX_S)
+    made = _run(data, by, lambda store: store.rotate(id, grace_s, reason))
+    good = (
+        f"the secret before is good until {_time(made.key.previous_until)}" if grace_s else "the one before is no more"
+    )
+    _show(made, f"rotated; {good}")
+
+
+@app.command()
+def revoke(
+    id: KeyId,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")],
+    by: By = "",
+    data: Data = DATA,
+) -> None:
+    """End an API key at once, on every edge."""
+    key = _run(data, by, lambda store: store.revoke(id, reason))
+    typer.echo(f"revoked {key.id} of {key.owner}")
+
+
+@app.command("rotate-identity")
+def rotate_identity(
+    key_file: Annotated[
+        Path | None, typer.Option(help="PEM the edge reads (identity_key_file); else the running platform's.")
+    ] = None,
+    adopt: Annotated[str, typer.Option(help="How long edges may take to read the new file.")] = "2m",
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    by: By = "",
+    data: Data = DATA,
+) -> None:
+    """Make a new key that signs identities; edges and workers take it up while they run."""
+    from opsbus.rotation import ADOPT_MAX_S, rotate_identity_key
+    from opsbus.up.folder import Folder
+
+    path = key_file or Folder(data).keys / "identity-signing.pem"
+    adopt_s = _span(adopt, "--adopt", ADOPT_MAX_S)
+
+    async def work() -> Any:
+        async with _keeper(data) as js:
+            return await rotate_identity_key(js, path, adopt_s=adopt_s, by=by or _user(), reason=reason)
+
+    done = _guarded(work)
+    typer.echo(f"{done.new} signs identities from now on: {path} is written; edges take it up within seconds")
+    typer.echo(f"{done.old} is good until {_time(done.old_until)}, for the tokens it has signed")
+    for kid in done.withdrawn:
+        typer.echo(f"{kid} was past its time and is withdrawn")
+
+
+def _run(data: Path, by: str, work: "Callable[[ApiKeyStore], Awaitable[T]]") -> T:
+    """``work`` on the keys of the bus, as the keeper."""
+
+    async def connected() -> T:
+        from opsbus.apikey_store import ApiKeyStore
+        from opsbus.platform_audit import PlatformAudit
+
+        async with _keeper(data) as js:
+            return await work(ApiKeyStore(js, PlatformAudit(js, KEEPER), by or _user()))
+
+    return _guarded(connected)
+
+
+@asynccontextmanager
+async def _keeper(data: Path) -> "AsyncIterator[JetStreamContext]":
+    from opsbus import nats_client
+    from opsbus.commands.where import bus_settings
+
+    settings: Settings = bus_settings(KEEPER, data)
+    denied: list[Exception] = []
+    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        client = await nats_client.connect(settings, KEEPER, on_error=denied.append)
+    try:
+        yield client.jetstream(timeout=5.0)
+    finally:
+        await nats_client.close(client)
+
+
+def _guarded(work: "Callable[[], Awaitable[T]]") -> T:
+    """``work``, whose known failures end the command in one line."""
+    from nats import errors
+    from nats.js import errors as js_errors
+
+    from opsbus.apikey_store import ApiKeyError
+    from opsbus.commands.output import fail
+    from opsbus.commands.where import NoPlatformError
+    from opsbus.nats_client import ConnectError
+    from opsbus.platform_audit import NotRecordedError
+    from opsbus.settings import SettingsError
+
+    async def run() -> T:
+        return await work()
+
+    try:
+        return asyncio.run(run())
+    except (ApiKeyError, NoPlatformError) as error:
+        fail(str(error), error.hint)
+    except NotRecordedError as error:
+        fail(str(error), "is the stream AUDIT full, or the bus away? 'opsbus doctor' looks")
+    except (ConnectError, SettingsError) as error:
+        fail(str(error))
+    except (errors.Error, js_errors.Error, TimeoutError, OSError) as error:
+        fail(
+            f"the bus does not do it ({type(error).__name__})", "is it running, and provisioned? 'opsbus doctor' looks"
+        )
+
+
+def _show(made: "Made", what: str) -> None:
+    typer.echo(f"{made.key.id} {what}. Shown this once:", err=True)
+    typer.echo(made.shown)
+
+
+def _row(one: "Listed", now: float) -> dict[str, Any]:
+    from opsbus.apikeys import state
+
+    key, use = one.key, one.use
+    return {
+        "id": key.id,
+        "state": state(key, now).value,
+        "owner": key.owner,
+        "roles": key.roles,
+        "description": key.description,
+        "created": _iso(key.created),
+        "expires": _iso(key.expires),
+        "rotated": _iso(key.rotated),
+        "previous_until": _iso(key.previous_until if key.previous_until > now else 0),
+        "revoked": _iso(key.revoked),
+        "last_used": _iso(use.last_used if use else 0),
+        "last_address": use.address if use else "",
+    }
+
+
+def _cell(value: Any) -> str:
+    return ",".join(value) if isinstance(value, list) else value or "-"
+
+
+def _iso(moment: int) -> str | None:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
+
+
+def _time(moment: int) -> str:
+    return _iso(moment) or "never"
+
+
+def _until(moment: int) -> str:
+    return f"good until {_time(moment)}" if moment else "without an end"
+
+
+def _expiry(text: str) -> int:
+    """Unix seconds; 0: never."""
+    from opsbus.commands.output import fail
+    from opsbus.toolerror import ToolError
+    from opsbus.when import parse_when
+
+    if text.strip() == "never":
+        return 0
+    given = text.strip()
+    now = datetime.now(UTC)
+    try:
+        when = parse_when(
+            f"now+{given}" if given[:1].isdigit() and given[-1:] in "smhdw" else given, "--expires", now, future=True
+        )
+    except ToolError as error:
+        fail(error.message, "write a span such as 90d, a moment such as 2027-01-31T00:00:00Z, or never")
+    if when <= now:
+        fail(f"--expires: {given!r} is over already", "name a moment to come")
+    return int(when.timestamp())
+
+
+def _span(text: str, option: str, most_s: int) -> int:
+    """Seconds of ``1h30m``."""
+    import re
+
+    from opsbus.commands.output import fail
+    from opsbus.when import seconds_of
+
+    if not re.fullmatch(r"(?:\d{1,6}[smhdw])+", text.strip()):
+        fail(f"{option}: {text[:40]!r} is no span", "write it as 1h, 30m, 1h30m or 0s")
+    seconds = seconds_of(text.strip())
+    if seconds > most_s:
+        fail(f"{option}: {text} is too long", f"at most {timedelta(seconds=most_s)}")
+    return seconds
+
+
+def _user() -> str:
+    try:
+        return f"{getpass.getuser()}@os"
+    except (OSError, KeyError):  # a user id without a name
+        import os
+
+        return f"uid-{os.getuid()}@os"
