@@ -75,6 +75,10 @@ def open_engine(
         timeout_s: For connecting, and for a statement. Seconds.
         read_only: The database refuses writes of this engine; a SQLite file that is not there is not made.
         foreign_keys: SQLite checks them too.
+
+    Raises:
+        ValueError: another kind of database, or no URL at all.
+        OSError: ``read_only``, and there is no readable file.
     """
     url = database_url(given)
     if url.drivername == "postgresql+asyncpg":
@@ -90,6 +94,9 @@ def open_engine(
     if not read_only and url.database and url.database != ":memory:":
         Path(url.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
     if read_only and url.database:
+        # A failed connect of aiosqlite ends its thread after the loop may have gone, with a traceback: asked here.
+        with Path(url.database).expanduser().open("rb"):
+            pass
         # As a URI: only that spelling lets SQLite open a file without the right to write or create it.
         address = Path(url.database).expanduser().resolve().as_uri() + "?mode=ro"
         url = url.set(database=address.replace("file://", "file:", 1), query={"uri": "true"})

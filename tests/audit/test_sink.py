@@ -88,8 +88,8 @@ def stored(number: int, payload: bytes | None = None) -> Stored:
 
 async def test_each_event_is_there_once_with_its_fields(engine: Engine) -> None:
     opened = sink(engine.url, "secret-key")
-    first = await opened.append([stored(1), stored(2), stored(3, b"\xff no event")])
-    again = await opened.append([stored(2), stored(4)])
+    first = await opened.append(opened.prepare([stored(1), stored(2), stored(3, b"\xff no event")]))
+    again = await opened.append(opened.prepare([stored(2), stored(4)]))
     await opened.close()
     assert (first.new, first.unreadable, again.new) == (3, 1, 1)
     assert sorted(engine.documents) == [("opsbus-audit-2026.11", f"AUDIT@1:{n}") for n in (1, 2, 3, 4)]
@@ -104,7 +104,7 @@ async def test_each_event_is_there_once_with_its_fields(engine: Engine) -> None:
 async def test_a_batch_too_large_for_one_request_is_parted(engine: Engine) -> None:
     opened = sink(engine.url)
     noise = b'"' + b"x" * 900_000
-    await opened.append([stored(n, noise) for n in range(1, 4)] + [stored(n) for n in range(4, 20_000)])
+    await opened.append(opened.prepare([stored(n, noise) for n in range(1, 4)] + [stored(n) for n in range(4, 20_000)]))
     await opened.close()
     assert len(engine.documents) == 19_999
     assert len(engine.bodies) > 1
@@ -116,9 +116,9 @@ async def test_what_is_not_taken_is_said_and_can_be_sent_again(engine: Engine, f
     opened = sink(engine.url)
     engine.faults = [fault]
     with pytest.raises(SinkError) as refused:
-        await opened.append([stored(1), stored(2)])
+        await opened.append(opened.prepare([stored(1), stored(2)]))
     assert engine.url not in str(refused.value)
-    await opened.append([stored(1), stored(2)])
+    await opened.append(opened.prepare([stored(1), stored(2)]))
     await opened.close()
     assert len(engine.documents) == 2
 
@@ -126,7 +126,7 @@ async def test_what_is_not_taken_is_said_and_can_be_sent_again(engine: Engine, f
 async def test_an_engine_that_is_away_is_said_without_its_address() -> None:
     opened = sink("http://ada:hunter2@127.0.0.1:1")
     with pytest.raises(SinkError) as refused:
-        await opened.append([stored(1)])
+        await opened.append(opened.prepare([stored(1)]))
     await opened.close()
     assert "hunter2" not in str(refused.value)
 

@@ -18,6 +18,8 @@ from pathlib import Path
 import jwt
 import pytest
 
+from opsbus_contracts.streams import BUCKETS, CONSUMERS, OBJECT_STORES, STREAMS
+
 OPSBUS = (sys.executable, "-m", "opsbus")
 
 FAKES = """
@@ -129,7 +131,7 @@ def test_from_start_to_ctrl_c(up: Callable[..., Up], fakes: Callable[..., dict[s
         said.index(f"✓ {name}") for name in ("services", "keys", "nats-server", "provision", "fakework", "fakeedge")
     ]
     assert order == sorted(order), said
-    assert "9 streams and buckets created" in said
+    assert f"{len(STREAMS + BUCKETS + OBJECT_STORES + CONSUMERS)} streams and buckets created" in said
     assert f"http://127.0.0.1:{port}/mcp" in said
     facts = running.run_file()
     assert facts["mcp_url"] == f"http://127.0.0.1:{port}/mcp"

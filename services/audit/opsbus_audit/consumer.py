@@ -9,7 +9,7 @@ server is told that it is being worked on. When the process stops with a batch i
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nats import errors as nats_errors
 from nats.aio.client import Client
@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 from sqlalchemy.exc import SQLAlchemyError
 
+from opsbus import tasks
 from opsbus.logs import Log
 from opsbus_audit.metrics import ConsumerMetrics
 from opsbus_audit.pull import Pull, PullError
@@ -33,9 +34,21 @@ ack_wait."""
 class Store(Protocol):
     """Where batches go."""
 
-    async def append(self, messages: Sequence[Stored]) -> Written:
+    def prepare(self, messages: Sequence[Stored]) -> Any:
+        """What ``append`` takes: done while the batch before it is being written."""
+        ...
+
+    async def append(self, prepared: Any) -> Written:
         """Store a batch in one transaction, each message once."""
         ...
+
+
+class _Batch(NamedTuple):
+    """Messages in hand, as they came and as they are stored."""
+
+    messages: list[Msg]
+    last: Stored
+    prepared: Any
 
 
 class StreamConsumer:
@@ -89,45 +102,63 @@ class StreamConsumer:
         self._life = f"{self._spec.stream}@{created}"
 
     async def _read(self) -> None:
+        """Fetch and prepare one batch while the one before it is written; batches are written one after the other."""
         pull = Pull(self._client, self._spec.stream, self._spec.name, self._batch_max)
         await pull.start()
+        writing: asyncio.Task[None] | None = None
         try:
             while True:
                 messages = await pull.batch()
                 if messages:
-                    await self._settle(messages)
-                else:
+                    batch = await self._prepared(messages)
+                    if writing is not None:
+                        await self._finished(writing, messages)
+                    writing = asyncio.create_task(self._settle(batch))
+                elif writing is None or writing.done():
+                    if writing is not None:
+                        writing.result()
                     await self._look()
         finally:
+            await tasks.end(writing)
             await pull.stop()
 
-    async def _settle(self, messages: list[Msg]) -> None:
+    async def _prepared(self, messages: list[Msg]) -> _Batch:
         batch = [stored(message, self._life) for message in messages]
-        try:
-            written = await self._store_until_taken(batch, messages)
-        except asyncio.CancelledError:
-            # Another instance, or the next start, gets them without waiting for ack_wait.
-            await _each(messages, "nak")
-            raise
-        await _each(messages, "ack")
-        self._count(batch[-1], messages[-1], written)
+        return _Batch(messages, batch[-1], self._store.prepare(batch))
 
-    async def _store_until_taken(self, batch: list[Stored], messages: list[Msg]) -> Written:
+    async def _finished(self, writing: "asyncio.Task[None]", waiting: list[Msg]) -> None:
+        try:
+            await asyncio.shield(writing)
+        except BaseException:
+            # What waits in hand goes back too: another instance, or the next start, need not wait for ack_wait.
+            await _each(waiting, "nak")
+            raise
+
+    async def _settle(self, batch: _Batch) -> None:
+        try:
+            written = await self._store_until_taken(batch)
+        except asyncio.CancelledError:
+            await _each(batch.messages, "nak")
+            raise
+        await _each(batch.messages, "ack")
+        self._count(batch.last, batch.messages[-1], written)
+
+    async def _store_until_taken(self, batch: _Batch) -> Written:
         wait = _RETRY_FIRST_S
         while True:
             try:
-                return await self._store.append(batch)
+                return await self._store.append(batch.prepared)
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 self._metrics.store_errors.inc()
                 self._metrics.storing.set(0)
                 self._log.error(
                     "the audit store does not take events, trying again",
                     error=type(error).__name__,
-                    first=batch[0].sequence,
-                    events=len(batch),
+                    last=batch.last.sequence,
+                    events=len(batch.messages),
                     wait_s=wait,
                 )
-            await _each(messages, "in_progress")
+            await _each(batch.messages, "in_progress")
             await asyncio.sleep(wait)
             wait = min(wait * 2, _RETRY_MAX_S)
 

@@ -7,7 +7,7 @@ is the event's place in the stream, so that what is sent twice is there once.
 import json
 import ssl
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 
@@ -47,6 +47,13 @@ class SinkError(OSError):
     """The search engine does not take a batch; it is tried again. No address and no secret in it."""
 
 
+class Prepared(NamedTuple):
+    """A batch as it is sent."""
+
+    bodies: list[bytes]
+    unreadable: int
+
+
 class SearchSink:
     """Appends batches to a search engine's ``_bulk``. Open with ``create``, end with ``close``.
 
@@ -75,7 +82,11 @@ class SearchSink:
         if self._session is not None:
             await self._session.close()
 
-    async def append(self, messages: Sequence[Stored]) -> Written:
+    def prepare(self, messages: Sequence[Stored]) -> Prepared:
+        """The bodies of the requests that index messages."""
+        return Prepared(list(_parts(messages, self._index)), sum(row(message)["unreadable"] for message in messages))
+
+    async def append(self, prepared: Prepared) -> Written:
         """Index a batch, each message once.
 
         Raises:
@@ -83,12 +94,11 @@ class SearchSink:
         """
         if not self._template:
             await self._put_template()
-        new = unreadable = 0
-        for part in _parts(messages, self._index):
-            for item in await self._bulk(part):
+        new = 0
+        for body in prepared.bodies:
+            for item in await self._bulk(body):
                 new += item["create"]["status"] == _CREATED
-        unreadable = sum(row(message)["unreadable"] for message in messages)
-        return Written(new=new, unreadable=unreadable, duplicates=0)
+        return Written(new=new, unreadable=prepared.unreadable, duplicates=0)
 
     async def _put_template(self) -> None:
         body = {"index_patterns": [f"{self._index}-*"], "template": {"mappings": MAPPING}, "priority": 200}

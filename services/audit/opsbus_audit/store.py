@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
+import asyncpg
+from sqlalchemy import func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -15,8 +15,16 @@ from opsbus_audit.partitions import Month, add_months, is_partitioned, month_of
 from opsbus_audit.record import Stored, row
 
 _event = tables.event
-_ROWS_PER_STATEMENT = 200
-"""Two dozen columns each: PostgreSQL's protocol takes 32,767 parameters, SQLite's default is as many."""
+_IDS_PER_STATEMENT = 500
+_COLUMNS = tuple(column.name for column in _event.columns)
+
+
+Prepared = list[dict[str, Any]]
+"""Rows by column."""
+
+
+class CopyError(OSError):
+    """PostgreSQL did not take a batch; which event is wrong, if one is, stands in the database's log."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +58,19 @@ class AuditStore:
         """Give the connections back."""
         await self.engine.dispose()
 
-    async def append(self, messages: Sequence[Stored]) -> Written:
+    def prepare(self, messages: Sequence[Stored]) -> Prepared:
+        """The rows of messages of one life of the stream: all the work that needs no database."""
+        return [row(message) for message in messages]
+
+    async def append(self, prepared: Prepared) -> Written:
         """Store a batch in one transaction; what is stored already, by sequence, is left as it is.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: nothing of the batch is stored, as far as is known.
         """
-        rows = [row(message) for message in messages]
         try:
-            return await self._append(rows)
-        except SQLAlchemyError:
+            return await self._append(prepared)
+        except (SQLAlchemyError, OSError):
             # Whatever it was: a month may not have been made after all, or was let go of meanwhile.
             self._months.clear()
             raise
@@ -71,8 +82,8 @@ class AuditStore:
             fresh = await _not_yet_stored(connection, rows)
             await _mark_duplicates(connection, fresh)
             await self._make_months(connection, fresh)
-            for start in range(0, len(fresh), _ROWS_PER_STATEMENT):
-                await connection.execute(_insert(connection, fresh[start : start + _ROWS_PER_STATEMENT]))
+            if fresh:
+                await _insert(connection, fresh)
         return Written(
             new=len(fresh),
             unreadable=sum(item["unreadable"] for item in fresh),
@@ -92,24 +103,31 @@ class AuditStore:
             return int((await connection.execute(statement)).scalar_one())
 
 
-def _insert(connection: AsyncConnection, rows: list[dict[str, Any]]) -> Any:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(_event).values(rows).on_conflict_do_nothing()
+async def _insert(connection: AsyncConnection, rows: list[dict[str, Any]]) -> None:
+    if connection.dialect.name == "postgresql":
+        # COPY takes a tenth of the time of INSERT; nobody else writes until this transaction has ended.
+        raw = await connection.get_raw_connection()
+        driver: Any = raw.driver_connection
+        records = [tuple(item[name] for name in _COLUMNS) for item in rows]
+        try:
+            await driver.copy_records_to_table(_event.name, records=records, columns=_COLUMNS)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise CopyError(f"the batch was not taken: {type(error).__name__}") from error
+    else:
+        await connection.execute(insert(_event).prefix_with("OR IGNORE"), rows)
 
 
 async def _not_yet_stored(connection: AsyncConnection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    known: set[tuple[str, int]] = set()
-    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
-        keys = [(item["stream"], item["sequence"]) for item in rows[start : start + _ROWS_PER_STATEMENT]]
-        statement = select(_event.c.stream, _event.c.sequence).where(
-            tuple_(_event.c.stream, _event.c.sequence).in_(keys)
-        )
-        known |= {(found.stream, found.sequence) for found in (await connection.execute(statement)).all()}
-    fresh: dict[tuple[str, int], dict[str, Any]] = {}
+    stream = rows[0]["stream"]
+    sequences = [item["sequence"] for item in rows]
+    statement = select(_event.c.sequence).where(
+        _event.c.stream == stream, _event.c.sequence.between(min(sequences), max(sequences))
+    )
+    known = set((await connection.execute(statement)).scalars())
+    fresh: dict[int, dict[str, Any]] = {}
     for item in rows:
-        key = (item["stream"], item["sequence"])
-        if key not in known:
-            fresh.setdefault(key, item)
+        if item["sequence"] not in known:
+            fresh.setdefault(item["sequence"], item)
     return list(fresh.values())
 
 
@@ -118,8 +136,8 @@ async def _mark_duplicates(connection: AsyncConnection, rows: list[dict[str, Any
     first."""
     ids = sorted({item["event_id"] for item in rows if item["event_id"]})
     first: dict[tuple[str, str], int] = {}
-    for start in range(0, len(ids), _ROWS_PER_STATEMENT):
-        part = ids[start : start + _ROWS_PER_STATEMENT]
+    for start in range(0, len(ids), _IDS_PER_STATEMENT):
+        part = ids[start : start + _IDS_PER_STATEMENT]
         statement = select(_event.c.event_source, _event.c.event_id, func.min(_event.c.sequence)).where(
             _event.c.stream == rows[0]["stream"], _event.c.event_id.in_(part), _event.c.duplicate_of.is_(None)
         )
