@@ -19,9 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from opsbus.settings import SettingsError
 from opsbus.testing.bus import Bus
 from opsbus_audit.app import build
+from opsbus_audit.record import COLUMNS, Stored, row
 from opsbus_audit.search import Question, search
 from opsbus_audit.store import AuditStore
 from opsbus_audit.tables import event as table
+
+FIXTURES = Path(__file__).parents[2] / "contracts" / "fixtures" / "v1"
 
 
 @asynccontextmanager
@@ -91,6 +94,14 @@ ODD: list[tuple[str, bytes, dict[str, str]]] = [
     ("audit.edge.completed", b"status of the server?", {"Status": "100"}),
     ("audit.edge.completed", b"{}", {"X-Odd": "\u00fc\u0001"}),
 ]
+
+
+@pytest.mark.parametrize("fixture", ["audit_event-completed.json", "audit_event-key_changed.json", ""])
+def test_a_row_has_the_columns_of_the_table_in_their_order(fixture: str) -> None:
+    payload = (FIXTURES / fixture).read_bytes() if fixture else b"\xff\x00"
+    message = Stored("AUDIT@1", 7, "audit.edge.completed", 1, {}, payload)
+    assert tuple(row(message)) == COLUMNS
+    assert row(message)["unreadable"] is not bool(fixture)
 
 
 @pytest.mark.parametrize("provider", ["sqlite", "postgresql"])

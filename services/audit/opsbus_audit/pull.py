@@ -60,7 +60,7 @@ class Pull:
         if self._subscription is None or self._client.is_closed:
             return
         with suppress(nats_errors.Error, TimeoutError):
-            await self._subscription.drain()
+            await self._subscription.drain()  # type: ignore[no-untyped-call]
         for message in self._arrived:
             if message.reply.startswith(_STORED):
                 await message.nak()

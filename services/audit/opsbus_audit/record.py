@@ -10,14 +10,17 @@ from typing import Any
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
+from opsbus_audit import tables
 from opsbus_contracts import AuditEvent, AuditRecord, Stage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SEARCH_TEXT_MAX = 4_000
 _FAULT_MAX = 300
+COLUMNS = tuple(column.name for column in tables.event.columns)
+"""Of a row, in its order."""
+_encode = json.JSONEncoder(ensure_ascii=True).encode
 _V1_TOKENS = 9
-_V2_TIME = 9
-"""``$JS.ACK``: the timestamp's place in the short form (9 tokens) is 7, in the form with domain and account hash 9."""
+"""``$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>...``; a longer form has domain and account hash before them."""
 
 
 class Outcome(StrEnum):
@@ -58,15 +61,14 @@ class Stored:
 
 def stored(message: Msg, stream: str) -> Stored:
     """What a delivered message is in the stream. ``stream`` names the stream's life."""
-    metadata = message.metadata
-    tokens = message.reply.split(".")
     # The client's own metadata has the time as a float, which forgets nanoseconds; a proof needs them.
-    nanoseconds = int(tokens[7] if len(tokens) == _V1_TOKENS else tokens[_V2_TIME])
+    tokens = message.reply.split(".")
+    sequence, nanoseconds = (tokens[5], tokens[7]) if len(tokens) == _V1_TOKENS else (tokens[7], tokens[9])
     return Stored(
         stream=stream,
-        sequence=metadata.sequence.stream,
+        sequence=int(sequence),
         subject=message.subject,
-        stored_ns=nanoseconds,
+        stored_ns=int(nanoseconds),
         headers=dict(message.headers or {}),
         payload=message.data,
     )
@@ -100,7 +102,7 @@ def row(message: Stored) -> dict[str, Any]:
         "sequence": message.sequence,
         "subject": _clean(message.subject, 256),
         "stored_ns": message.stored_ns,
-        "headers": json.dumps(message.headers, ensure_ascii=True),
+        "headers": _encode(message.headers),
         "payload": message.payload,
         "unreadable": event is None,
         "fault": _clean(fault, _FAULT_MAX),
@@ -119,9 +121,13 @@ def row(message: Stored) -> dict[str, Any]:
         "outcome": "",
         "executed": "",
         "error": "",
-        "search_text": _clean(message.payload.decode("utf-8", "replace"), _SEARCH_TEXT_MAX),
+        "search_text": "",
     }
-    return columns if event is None else columns | _read_columns(event, emitter)
+    if event is None:
+        columns["search_text"] = _clean(message.payload.decode("utf-8", "replace"), _SEARCH_TEXT_MAX)
+    else:
+        columns.update(_read_columns(event, emitter))
+    return columns
 
 
 def _read_columns(event: AuditEvent, emitter: str) -> dict[str, Any]:
@@ -149,7 +155,11 @@ def _read_columns(event: AuditEvent, emitter: str) -> dict[str, Any]:
 
 def _clean(value: str, most: int) -> str:
     # PostgreSQL's text takes neither NUL nor half a surrogate pair; the exact bytes are kept in `payload`.
-    return value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")[:most]
+    if not value.isascii():
+        value = value.encode("utf-8", "replace").decode("utf-8")
+    if "\x00" in value:
+        value = value.replace("\x00", "")
+    return value if len(value) <= most else value[:most]
 
 
 def _micros(moment: datetime) -> int:
