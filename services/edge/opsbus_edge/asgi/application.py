@@ -7,7 +7,8 @@ from importlib.resources import files
 import orjson
 
 from opsbus import logs
-from opsbus_contracts.errors import ErrorCode
+from opsbus_contracts.errors import ErrorBody, ErrorCode
+from opsbus_edge.asgi.cors import Cors, is_preflight
 from opsbus_edge.asgi.express import Express
 from opsbus_edge.asgi.guard import Guard
 from opsbus_edge.asgi.health import Health
@@ -27,10 +28,10 @@ from opsbus_edge.asgi.http import (
     stripped,
 )
 from opsbus_edge.asgi.openapi import document
-from opsbus_edge.asgi.peer import peer_of
+from opsbus_edge.asgi.peer import Peers
 from opsbus_edge.asgi.rest import PREFIX, Rest
 from opsbus_edge.context import Edge
-from opsbus_edge.model import Caller, Denied, error_body
+from opsbus_edge.model import Caller, Denied, Peer, error_body
 
 log = logs.get("edge")
 
@@ -39,6 +40,8 @@ CALLER = "opsbus.caller"
 """Key of the scope under which the MCP face finds the Caller."""
 TOO_LARGE = 413
 _METRICS_TYPE = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+_FOR_ALL = frozenset({"/live", "/ready"})
+"""Asked by whatever keeps the process running, from any address."""
 _OPEN = frozenset({"/live", "/ready", "/health", "/metrics"})
 """Asked by probes, which know no token and no host name."""
 
@@ -58,7 +61,12 @@ class Application:
         self._mcp = mcp
         self._express = Express(edge, mcp)
         self._rest = Rest(edge)
-        self._guard = Guard(edge.settings.allowed_hosts, edge.settings.allowed_origins)
+        settings = edge.settings
+        self._peers = Peers(
+            settings.allowed_networks, settings.denied_networks, settings.trusted_proxies, settings.forwarded_header
+        )
+        self._guard = Guard(settings.allowed_hosts, [*settings.allowed_origins, *settings.cors_origins])
+        self._cors = Cors(settings.cors_origins, credentials=settings.cors_credentials)
         self._docs = files("opsbus_edge.asgi").joinpath("docs.html").read_text(encoding="utf-8")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,20 +98,43 @@ class Application:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
+        if path in _FOR_ALL:
+            await self._probe(path, scope["method"], send)
+            return
         headers, repeated = headers_of(scope)
+        peer = self._peers.peer(scope)
+        if isinstance(peer, ErrorBody):
+            await self._refuse(send, "address", peer)
+            return
         if path in _OPEN:
             await self._probe(path, scope["method"], send)
             return
         refused = self._guard.refusal(headers)
         if refused is not None:
-            await answer_error(send, *refused)
+            await self._refuse(send, "host_or_origin", *refused)
             return
-        if repeated in ("authorization", "x-api-key", "host", "origin", "content-length"):
-            error = error_body(ErrorCode.INVALID_REQUEST, f"the header {repeated} is there more than once")
-            await answer_error(send, error)
+        if repeated is not None:
+            error = error_body(
+                ErrorCode.INVALID_REQUEST,
+                f"the header {repeated} is there more than once",
+                hint="Send it once; look for a proxy that adds it.",
+            )
+            await self._refuse(send, "repeated_header", error)
             return
+        origin = headers.get("origin", "")
+        if origin and self._cors.allows(origin):
+            if is_preflight(scope["method"], headers):
+                await self._cors.preflight(origin, headers, send)
+                return
+            send = self._cors.readable(origin, send)
+        # From here on the connection's other end is the client, not a proxy in between.
+        scope = {**scope, "client": (peer.address, 0) if peer.address else None}
+        await self._to_face(scope, receive, send, headers, peer)
+
+    async def _to_face(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str], peer: Peer) -> None:
+        path = scope["path"]
         if path in ("/docs", "/openapi.json"):
-            await self._describe(path, scope["method"], send, headers)
+            await self._describe(path, scope["method"], send, headers, peer)
             return
         if path != MCP_PATH and not path.startswith(PREFIX + "/"):
             error = error_body(
@@ -111,19 +142,23 @@ class Application:
             )
             await answer_error(send, error)
             return
-        caller = await self._edge.authenticate(headers, peer_of(scope))
+        caller = await self._edge.authenticate(headers, peer)
         if isinstance(caller, Denied):
             await answer_error(send, caller.error, caller.http_status, caller.headers)
         elif path == MCP_PATH:
-            await self._to_mcp(scope, receive, send, caller, headers, odd=repeated is not None)
+            await self._to_mcp(scope, receive, send, caller, headers)
         else:
             await self._rest(scope, receive, send, caller, headers)
 
+    async def _refuse(self, send: Send, why: str, error: ErrorBody, status: int | None = None) -> None:
+        self._edge.metrics.turned_away.labels(why).inc()
+        await answer_error(send, error, status)
+
     async def _to_mcp(
-        self, scope: Scope, receive: Receive, send: Send, caller: Caller, headers: dict[str, str], *, odd: bool
+        self, scope: Scope, receive: Receive, send: Send, caller: Caller, headers: dict[str, str]
     ) -> None:
         scope = {**stripped(scope), CALLER: caller}
-        if scope["method"] == "POST" and not odd:
+        if scope["method"] == "POST":
             await self._express(scope, receive, send, caller, headers)
         else:
             await self._mcp(scope, receive, send)
@@ -147,13 +182,17 @@ class Application:
             status = 503 if report.status == "unhealthy" else 200
             await answer(send, status, report.model_dump_json().encode(), head=head)
 
-    async def _describe(self, path: str, method: str, send: Send, headers: dict[str, str]) -> None:
+    async def _describe(self, path: str, method: str, send: Send, headers: dict[str, str], peer: Peer) -> None:
         if method not in ("GET", "HEAD"):
             error = error_body(ErrorCode.INVALID_REQUEST, "this method is not allowed here", hint="Use GET.")
             await answer_error(send, error, 405, [("allow", "GET, HEAD")])
             return
         if path == "/openapi.json":
-            caller = await self._edge.authenticate(headers) if {"authorization", "x-api-key"} & headers.keys() else None
+            caller = (
+                await self._edge.authenticate(headers, peer)
+                if {"authorization", "x-api-key"} & headers.keys()
+                else None
+            )
             known = caller if isinstance(caller, Caller) else None
             body = orjson.dumps(document(self._edge.catalog, known))
             await answer(send, 200, body, [JSON, (b"cache-control", b"private, no-cache")], head=method == "HEAD")

@@ -15,7 +15,7 @@ from opsbus_edge.answers import error_of, is_protocol_error, to_jsonrpc_error, t
 from opsbus_edge.asgi import splice
 from opsbus_edge.asgi.envelope import Envelope, accepts, parse, to_request, wanted
 from opsbus_edge.asgi.exchange import Exchange
-from opsbus_edge.asgi.http import App, Receive, Scope, Send, answer, read_body, replay
+from opsbus_edge.asgi.http import App, Receive, Scope, Send, answer, client_address, read_body, replay
 from opsbus_edge.catalog import InvalidCursorError
 from opsbus_edge.context import Edge
 from opsbus_edge.mcp_face.elicitation import not_declared
@@ -61,6 +61,7 @@ class Express:
         if envelope is not None and envelope.method == "tools/list":
             await self._list(envelope, caller, send)
         elif envelope is not None and request is not None:
+            request.address = client_address(scope)
             await self._call(envelope, request, receive, send)
         else:
             await self._others(scope, replay(body, receive), send)

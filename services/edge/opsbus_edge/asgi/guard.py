@@ -10,8 +10,8 @@ class Guard:
     """What ``allowed_hosts`` and ``allowed_origins`` let in: exact values, ``value:*`` for any port, ``*`` for all."""
 
     def __init__(self, hosts: Sequence[str], origins: Sequence[str]) -> None:
-        self._hosts = _Allowed(hosts)
-        self._origins = _Allowed(origins)
+        self._hosts = Allowed(hosts)
+        self._origins = Allowed(origins)
 
     def refusal(self, headers: Mapping[str, str]) -> tuple[ErrorBody, int] | None:
         """``(error, HTTP status)`` of a request that is turned away; None: it may pass."""
@@ -33,7 +33,9 @@ class Guard:
         return None
 
 
-class _Allowed:
+class Allowed:
+    """Values that are let in, by Guard's rules; what was decided is remembered."""
+
     def __init__(self, values: Sequence[str]) -> None:
         self._all = "*" in values
         self._exact = frozenset(value.lower() for value in values)
@@ -41,6 +43,7 @@ class _Allowed:
         self._known: dict[str, bool] = {}
 
     def has(self, value: str) -> bool:
+        """Whether the value of a header is one of them."""
         if self._all:
             return True
         found = self._known.get(value)

@@ -19,7 +19,21 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 JSON = (b"content-type", b"application/json")
 DISCARD_BYTES_MAX = 16 * 1024 * 1024
 DISCARD_S = 2.0
-_ONCE = frozenset({"authorization", "x-api-key", "host", "content-length", "content-type", "origin", "mcp-session-id"})
+_ONCE = frozenset(
+    {
+        "authorization",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "idempotency-key",
+        "last-event-id",
+        "origin",
+        "transfer-encoding",
+        "x-api-key",
+    }
+)
+"""Headers that count once; all that begin with ``mcp-`` too."""
 
 
 class Disconnected(Exception):  # noqa: N818 - an event, not an error
@@ -45,6 +59,12 @@ def headers_of(scope: Scope) -> tuple[dict[str, str], str | None]:
             repeated = name
         found[name] = raw_value.decode("latin-1").strip()
     return found, repeated
+
+
+def client_address(scope: Scope) -> str:
+    """IP address of the client, as peer.py found it; empty: none is known."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def stripped(scope: Scope) -> Scope:

@@ -13,7 +13,7 @@ from opsbus_edge import jsonin
 from opsbus_edge.answers import error_of
 from opsbus_edge.asgi.envelope import idempotency_key, trace_field
 from opsbus_edge.asgi.exchange import Exchange
-from opsbus_edge.asgi.http import Receive, Scope, Send, answer, answer_error, error_answer, read_body
+from opsbus_edge.asgi.http import Receive, Scope, Send, answer, answer_error, client_address, error_answer, read_body
 from opsbus_edge.catalog import InvalidCursorError, Listing
 from opsbus_edge.context import Edge
 from opsbus_edge.gates.permission import permits
@@ -69,7 +69,7 @@ class Rest:
             if method != "POST":
                 await _not_allowed(send, "POST")
                 return
-            await self._execute(executes[1] if executes else None, receive, send, caller, headers)
+            await self._execute(executes[1] if executes else None, scope, receive, send, caller, headers)
             return
         single = _TOOL.match(path)
         if path not in _GETS and not single:
@@ -88,7 +88,7 @@ class Rest:
         if isinstance(query, ErrorBody):
             await answer_error(send, query)
         elif path == "/resources/read":
-            await self._read(query, receive, send, caller, headers)
+            await self._read(query, scope, receive, send, caller, headers)
         else:
             await self._show(path, query, send, caller, head=method == "HEAD")
 
@@ -147,7 +147,13 @@ class Rest:
         await answer(send, 200, tool.wire, head=head)
 
     async def _execute(
-        self, name: str | None, receive: Receive, send: Send, caller: Caller, headers: dict[str, str]
+        self,
+        name: str | None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        caller: Caller,
+        headers: dict[str, str],
     ) -> None:
         settings = self._edge.settings
         body = await read_body(receive, headers, settings.body_bytes_max, settings.body_timeout_s)
@@ -175,11 +181,18 @@ class Rest:
                 return
             name = wanted.name or wanted.tool
         request = self._request("tools/call", mcp_name_of(name or ""), arguments, caller, headers)
+        request.address = client_address(scope)
         request.timeout_s = wanted.timeout_s
         await self._run(request, receive, send)
 
     async def _read(
-        self, query: dict[str, str], receive: Receive, send: Send, caller: Caller, headers: dict[str, str]
+        self,
+        query: dict[str, str],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        caller: Caller,
+        headers: dict[str, str],
     ) -> None:
         uri = query.get("uri", "")
         if not 0 < len(uri) <= 2048:
@@ -190,7 +203,9 @@ class Rest:
             )
             await answer_error(send, error)
             return
-        await self._run(self._request("resources/read", uri, b"{}", caller, headers), receive, send)
+        request = self._request("resources/read", uri, b"{}", caller, headers)
+        request.address = client_address(scope)
+        await self._run(request, receive, send)
 
     def _request(self, method: str, target: str, params: bytes, caller: Caller, headers: dict[str, str]) -> Request:
         return Request(

@@ -125,6 +125,7 @@ def _base(request: Request) -> dict[str, Any]:
         "protocol": "stdio" if request.transport == "stdio" else request.protocol,
         "method": request.method,
         "tool": request.target[:2048],
+        "address": request.address,
         "trace_id": trace.split("-")[1] if trace and trace.count("-") >= 3 else "",
     }
 

@@ -11,6 +11,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from opsbus_contracts.calls import ClientInfo
 from opsbus_edge.answers import LEGACY, MODERN
 from opsbus_edge.asgi.envelope import idempotency_key, trace_field
+from opsbus_edge.asgi.http import client_address
 from opsbus_edge.context import Edge
 from opsbus_edge.mcp_face.sessions import session_of
 from opsbus_edge.model import Caller, Request
@@ -82,6 +83,7 @@ def request_for(exchange: Exchange, ctx: Ctx, method: str, target: str, params: 
         tracestate=trace_field(exchange.meta.get("tracestate")) or trace_field(exchange.headers.get("tracestate")),
         log_level=exchange.log_level,
         wants_progress=exchange.meta.get("progressToken") is not None,
+        address=client_address(ctx.request.scope) if ctx.request is not None else "",
     )
 
 

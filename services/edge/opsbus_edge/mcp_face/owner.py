@@ -19,7 +19,7 @@ from opsbus_edge.mcp_face import relay
 from opsbus_edge.mcp_face.exchange import CALLER_KEY
 from opsbus_edge.mcp_face.face import Face
 from opsbus_edge.mcp_face.replies import rpc_response
-from opsbus_edge.model import Denied, error_body
+from opsbus_edge.model import Denied, Peer, error_body
 
 log = logs.get("edge")
 
@@ -98,7 +98,7 @@ class Owner:
             if len(self._served) > SERVED_MAX:
                 await _overloaded()(scope, served.receive, served.send)
                 return
-            caller = await self._face.edge.authenticate(dict(served.request.headers))
+            caller = await self._face.edge.authenticate(dict(served.request.headers), Peer(served.request.client))
             if isinstance(caller, Denied):
                 await rpc_response(caller.error, caller.http_status, headers=dict(caller.headers))(
                     scope, served.receive, served.send
