@@ -72,7 +72,11 @@ class AuditRecord(Message):
     instance: str = Field(default="", description="Worker instance that answered.")
     mutating: bool = False
     arguments: dict[str, Any] | None = Field(default=None, description="Redacted by policy.")
-    arguments_digest: str = Field(default="", description="SHA-256 hex of the arguments' bytes as received.")
+    arguments_digest: str = Field(
+        default="",
+        description="SHA-256 hex of the arguments' bytes as received; where something is hidden of them a keyed digest,"
+        " `hmac-sha256:` and hex, for a plain one would let guesses be tried.",
+    )
     reason: str = Field(default="", description="The caller's reason for a write.")
     change_id: str = ""
     idempotency_key: str = ""

@@ -30,7 +30,7 @@ from opsbus_edge.gates.proof import Proof
 from opsbus_edge.identity import Minter
 from opsbus_edge.metrics import Metrics
 from opsbus_edge.pipeline import Pipeline
-from opsbus_edge.redact import Redactor
+from opsbus_edge.redact import DigestKey, Redactor, path_rule
 from opsbus_edge.seal import Sealer
 from opsbus_edge.settings import EdgeSettings
 from opsbus_edge.signing import SigningKey
@@ -90,7 +90,7 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
             policy=policy,
             limit=ConcurrencyLimit(settings.calls_per_caller, metrics),
             audit=audit,
-            redactor=Redactor(settings.audit_redact) if settings.audit_arguments == "redacted" else None,
+            redactor=_redactor(settings),
             dispatcher=dispatcher,
             minter=minter,
             metrics=metrics,
@@ -213,6 +213,15 @@ def _proofs(settings: EdgeSettings, api_keys: ApiKeys) -> list[Proof]:
         log.warning("neither jwt_public_key_files nor jwt_secret_files is set: every HTTP request is refused")
     # The order counts: a bearer token that is an API key is none of the JWTs.
     return [api_keys, BearerJwt(keys, settings.jwt_issuer, settings.jwt_audience)]
+
+
+def _redactor(settings: EdgeSettings) -> Redactor | None:
+    path = settings.audit_digest_key_file
+    key = DigestKey(keyfiles.secret(path, "audit_digest_key_file")) if path is not None else None
+    if settings.audit_arguments == "none":
+        return None
+    rules = [path_rule(one) for one in settings.audit_redact_paths]
+    return Redactor(settings.audit_redact, rules, settings.audit_redact_patterns, key)
 
 
 def _tracing(settings: EdgeSettings, instance: str) -> Tracing:

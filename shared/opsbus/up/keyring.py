@@ -15,7 +15,7 @@ from opsbus.nkeys_ import new_user, public_of
 from opsbus.up.folder import Folder, write_private
 from opsbus_contracts.permissions import PLATFORM_IDENTITIES
 
-SEAL_KEY_BYTES = 32
+KEY_BYTES = 32
 
 
 class KeyFileError(Exception):
@@ -35,6 +35,8 @@ class Keyring:
     identity: Signer
     seal_key: Path
     """32 random bytes, base64: seals what clients carry for the edge."""
+    digest_key: Path
+    """32 random bytes, base64: marks values that are hidden in the record, so that equal ones are recognised."""
     lab_pem: Path
     """Private key that signs lab tokens."""
     lab_public_pem: Path
@@ -59,12 +61,22 @@ def open_keyring(folder: Folder, services: Iterable[str]) -> Keyring:
     users = {name: public_nkey(path) for name, path in seeds.items()}
     identity_pem = _kept(folder.keys / "identity-signing.pem", _new_pem, made)
     lab_pem = _kept(folder.keys / "lab-tokens.pem", _new_pem, made)
-    seal_key = _kept(folder.keys / "edge-seal.key", _new_seal_key, made)
+    seal_key = _kept(folder.keys / "edge-seal.key", _new_key, made)
+    digest_key = _kept(folder.keys / "record-digest.key", _new_key, made)
     lab = _signer(lab_pem)
     lab_public = folder.keys / "lab-tokens.pub.pem"
     write_private(lab_public, lab.public().public_key_pem)
     return Keyring(
-        seeds, users, identity_pem, _signer(identity_pem), _checked_seal(seal_key), lab_pem, lab_public, lab, len(made)
+        seeds=seeds,
+        users=users,
+        identity_pem=identity_pem,
+        identity=_signer(identity_pem),
+        seal_key=_checked_key(seal_key),
+        digest_key=_checked_key(digest_key),
+        lab_pem=lab_pem,
+        lab_public_pem=lab_public,
+        lab=lab,
+        made=len(made),
     )
 
 
@@ -95,8 +107,8 @@ def _new_pem() -> str:
     return Signer.generate().pem().decode("ascii")
 
 
-def _new_seal_key() -> str:
-    return base64.b64encode(secrets.token_bytes(SEAL_KEY_BYTES)).decode("ascii")
+def _new_key() -> str:
+    return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii")
 
 
 def _signer(path: Path) -> Signer:
@@ -108,11 +120,11 @@ def _signer(path: Path) -> Signer:
         ) from None
 
 
-def _checked_seal(path: Path) -> Path:
+def _checked_key(path: Path) -> Path:
     try:
         length = len(base64.b64decode(path.read_text(encoding="ascii"), validate=True))
     except (OSError, ValueError):
         length = 0
-    if length != SEAL_KEY_BYTES:
-        raise KeyFileError(f"{path} holds no {SEAL_KEY_BYTES} bytes in base64; remove it to make a new one")
+    if length != KEY_BYTES:
+        raise KeyFileError(f"{path} holds no {KEY_BYTES} bytes in base64; remove it to make a new one")
     return path

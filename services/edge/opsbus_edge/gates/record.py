@@ -79,7 +79,7 @@ class Record:
             "replayed": reply.replayed or None,
         }
         if reply.status is Status.ERROR:
-            record |= {"error": reply.error_code, "message": _sentence(reply.body)}
+            record |= {"error": reply.error_code, "message": self._sentence(reply.body)}
             if target is None or reply.error_code in _DENIED:
                 record |= self._asked()
         else:
@@ -97,18 +97,21 @@ class Record:
     def _asked(self) -> dict[str, Any]:
         """What was asked for, as far as it may be kept."""
         request = self._request
-        fields: dict[str, Any] = {
-            "arguments_digest": hashlib.sha256(request.params).hexdigest(),
-            "request_bytes": len(request.params),
-            "idempotency_key": request.idempotency_key,
-        }
-        if self._redactor is not None and request.params.startswith(b"{"):
-            kept = self._redactor.arguments(request.params)
-            fields["arguments"] = kept or None
-            for name in ("reason", "change_id", "idempotency_key"):
-                if isinstance(text := kept.get(name), str):
-                    fields[name] = text[:1_000]
+        fields: dict[str, Any] = {"request_bytes": len(request.params), "idempotency_key": request.idempotency_key}
+        if self._redactor is None or not request.params.startswith(b"{"):
+            return fields | {"arguments_digest": hashlib.sha256(request.params).hexdigest()}
+        kept, digest = self._redactor.arguments(request.params, request.target)
+        fields |= {"arguments": kept or None, "arguments_digest": digest}
+        for name in ("reason", "change_id", "idempotency_key"):
+            if isinstance(text := kept.get(name), str):
+                fields[name] = text[:1_000]
         return fields
+
+    def _sentence(self, body: bytes) -> str:
+        message = orjson.loads(body).get("message", "")
+        if not isinstance(message, str):
+            return ""
+        return self._redactor.sentence(message[:500]) if self._redactor is not None else message[:500]
 
     def _duration_ms(self) -> float:
         return round((time.perf_counter() - self._started) * 1000, 3)
@@ -142,11 +145,6 @@ def _stage(reply: Reply, mutating: bool) -> Stage:
     if reply.error_code == ErrorCode.CANCELLED.value:
         return Stage.CANCELLED
     return Stage.UNKNOWN if mutating and reply.executed is Executed.UNKNOWN else Stage.FAILED
-
-
-def _sentence(body: bytes) -> str:
-    message = orjson.loads(body).get("message", "")
-    return message[:500] if isinstance(message, str) else ""
 
 
 def _refusal(why: str) -> ErrorBody:
