@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from opsbus_edge.asgi.guard import Allowed
-from opsbus_edge.asgi.http import Message, Send, answer
+from opsbus_edge.asgi.http import Message, Send
 
 METHODS = "GET, POST, DELETE, OPTIONS"
 MAX_AGE_S = 600
@@ -61,7 +61,8 @@ class Cors:
         ]
         if names:
             found.append((b"access-control-allow-headers", ", ".join(names).encode()))
-        await answer(send, 204, b"", found)
+        await send({"type": "http.response.start", "status": 204, "headers": found})
+        await send({"type": "http.response.body", "body": b""})
 
     def readable(self, origin: str, send: Send) -> Send:
         """A send whose answers the page may read."""

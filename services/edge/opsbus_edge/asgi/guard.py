@@ -15,7 +15,13 @@ class Guard:
 
     def refusal(self, headers: Mapping[str, str]) -> tuple[ErrorBody, int] | None:
         """``(error, HTTP status)`` of a request that is turned away; None: it may pass."""
-        if not self._hosts.has(headers.get("host", "")):
+        host = headers.get("host", "")
+        if not host:
+            error = error_body(
+                ErrorCode.INVALID_REQUEST, "the request has no Host header", hint="Send Host: and the name in the URL."
+            )
+            return error, 400
+        if not self._hosts.has(host):
             error = error_body(
                 ErrorCode.INVALID_REQUEST,
                 "the Host header names no host of this edge",

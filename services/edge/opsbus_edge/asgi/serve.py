@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from opsbus_edge.asgi.application import Application
+from opsbus_edge.asgi.bounds import Bounds, bounded
 from opsbus_edge.asgi.health import Health
 from opsbus_edge.asgi.http import App
 from opsbus_edge.context import Edge
@@ -45,7 +47,7 @@ async def serving(edge: Edge, mcp: App | None = None) -> AsyncIterator[str]:
         await health.start()
         config = uvicorn.Config(
             Application(edge, health, mcp or _mcp_face(edge)),
-            http="httptools",
+            http=bounded(HttpToolsProtocol, Bounds.of(settings)),
             ws="none",
             lifespan="on",
             log_config=None,
@@ -55,7 +57,6 @@ async def serving(edge: Edge, mcp: App | None = None) -> AsyncIterator[str]:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
             backlog=BACKLOG,
-            limit_concurrency=settings.connections_max,
         )
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
