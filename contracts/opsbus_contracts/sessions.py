@@ -9,6 +9,9 @@ HTTP = "Opsbus-Http"
 SEQ = "Opsbus-Seq"
 """Header of every message of an answer: its number, from 1."""
 
+PEER = "Opsbus-Peer"
+"""Header of a request: a JWT (EdDSA, ``kid``) of PeerClaims, signed by the forwarding edge."""
+
 HEAD = "head"
 CHUNK = "chunk"
 END = "end"
@@ -27,6 +30,21 @@ class SessionRequest(Message):
     path: str = Field(max_length=2048)
     headers: list[tuple[str, str]] = Field(max_length=200)
     client: str = Field(default="", description="Address of the HTTP client.")
+
+
+class PeerClaims(Message):
+    """What the forwarding edge vouches for: who was at the other end of the connection, for this one request.
+
+    Signed by a key in the bucket KEYS: to publish on ``edge.<instance>.session`` is not enough to speak for anybody.
+    """
+
+    aud: str = Field(description="Instance of the owner.")
+    exp: int = Field(description="Unix seconds.")
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of Opsbus-Call, head and body, NUL between.")
+    address: str = Field(default="", max_length=64, description="IP address of the HTTP client.")
+    certificate: str = Field(
+        default="", max_length=32_768, description="Client certificate that TLS verified: DER in base64; empty: none."
+    )
 
 
 class SessionResponse(Message):

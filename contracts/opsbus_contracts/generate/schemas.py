@@ -25,6 +25,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "api_key": access.ApiKey,
     "key_use": access.KeyUse,
     "quarantine": access.Quarantine,
+    "session_peer": sessions.PeerClaims,
     "session_request": sessions.SessionRequest,
     "session_response": sessions.SessionResponse,
 }

@@ -18,6 +18,11 @@ class Minter:
         self._minted: OrderedDict[tuple[str, str, str, str, str], tuple[float, str]] = OrderedDict()
 
     @property
+    def signer(self) -> Signer:
+        """What signs now."""
+        return self._signer
+
+    @property
     def kid(self) -> str:
         """Id of the key that signs."""
         return self._signer.kid

@@ -51,6 +51,11 @@ class SigningKey:
         """End it."""
         await tasks.end(self._task)
 
+    @property
+    def signer(self) -> Signer:
+        """The key in force."""
+        return self._minter.signer
+
     def reload(self) -> None:
         """Look at the file now, whatever its time of change says (SIGHUP)."""
         self._state = None

@@ -23,6 +23,7 @@ from opsbus_edge.dispatch import Dispatcher
 from opsbus_edge.gates.api_key import ApiKeys
 from opsbus_edge.gates.authenticate import Authenticator
 from opsbus_edge.gates.bearer_jwt import BearerJwt, TrustedKey
+from opsbus_edge.gates.client_certificate import ClientCertificates
 from opsbus_edge.gates.key_use import KeyUses
 from opsbus_edge.gates.limit import ConcurrencyLimit
 from opsbus_edge.gates.policy import Policy, load_policy
@@ -209,10 +210,14 @@ def _proofs(settings: EdgeSettings, api_keys: ApiKeys) -> list[Proof]:
         ),
         *(TrustedKey("HS256", keyfiles.secret(path, "jwt_secret_files")) for path in settings.jwt_secret_files),
     ]
-    if not keys and not settings.anonymous:
+    if not keys and not settings.anonymous and not settings.certificate_identities:
         log.warning("neither jwt_public_key_files nor jwt_secret_files is set: every HTTP request is refused")
     # The order counts: a bearer token that is an API key is none of the JWTs.
-    return [api_keys, BearerJwt(keys, settings.jwt_issuer, settings.jwt_audience)]
+    return [
+        api_keys,
+        BearerJwt(keys, settings.jwt_issuer, settings.jwt_audience),
+        ClientCertificates(settings.certificate_identities),
+    ]
 
 
 def _redactor(settings: EdgeSettings) -> Redactor | None:

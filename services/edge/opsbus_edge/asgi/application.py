@@ -8,6 +8,7 @@ import orjson
 
 from opsbus import logs
 from opsbus_contracts.errors import ErrorBody, ErrorCode
+from opsbus_edge.asgi.connection import CERTIFICATE
 from opsbus_edge.asgi.cors import Cors, is_preflight
 from opsbus_edge.asgi.express import Express
 from opsbus_edge.asgi.guard import Guard
@@ -102,7 +103,7 @@ class Application:
             await self._probe(path, scope["method"], send)
             return
         headers, repeated = headers_of(scope)
-        peer = self._peers.peer(scope)
+        peer = self._peers.peer(scope, scope.get(CERTIFICATE))
         if isinstance(peer, ErrorBody):
             await self._refuse(send, "address", peer)
             return
@@ -188,11 +189,8 @@ class Application:
             await answer_error(send, error, 405, [("allow", "GET, HEAD")])
             return
         if path == "/openapi.json":
-            caller = (
-                await self._edge.authenticate(headers, peer)
-                if {"authorization", "x-api-key"} & headers.keys()
-                else None
-            )
+            proves = {"authorization", "x-api-key"} & headers.keys() or peer.certificate is not None
+            caller = await self._edge.authenticate(headers, peer) if proves else None
             known = caller if isinstance(caller, Caller) else None
             body = orjson.dumps(document(self._edge.catalog, known))
             await answer(send, 200, body, [JSON, (b"cache-control", b"private, no-cache")], head=method == "HEAD")

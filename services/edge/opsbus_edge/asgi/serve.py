@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from opsbus_edge.asgi.application import Application
 from opsbus_edge.asgi.bounds import Bounds, bounded
+from opsbus_edge.asgi.connection import connection_class
 from opsbus_edge.asgi.health import Health
 from opsbus_edge.asgi.http import App
+from opsbus_edge.asgi.tls import Tls
 from opsbus_edge.context import Edge
 
 KEEP_ALIVE_S = 75
@@ -39,15 +40,18 @@ async def serving(edge: Edge, mcp: App | None = None) -> AsyncIterator[str]:
 
     Raises:
         OSError: the port is taken.
+        SettingsError: a TLS file cannot be used.
     """
     health = Health(edge)
     settings = edge.settings
+    tls = Tls(settings) if settings.tls else None
     listener = _bind(settings.http_host, settings.http_port)
     try:
         await health.start()
         config = uvicorn.Config(
             Application(edge, health, mcp or _mcp_face(edge)),
-            http=bounded(HttpToolsProtocol, Bounds.of(settings)),
+            http=bounded(connection_class(tls), Bounds.of(settings)),
+            ssl_context_factory=(lambda *_: tls.context) if tls is not None else None,
             ws="none",
             lifespan="on",
             log_config=None,
@@ -58,6 +62,8 @@ async def serving(edge: Edge, mcp: App | None = None) -> AsyncIterator[str]:
             timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
             backlog=BACKLOG,
         )
+        if tls is not None:
+            tls.start()
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         try:
@@ -66,12 +72,14 @@ async def serving(edge: Edge, mcp: App | None = None) -> AsyncIterator[str]:
                     await task
                     raise RuntimeError("the HTTP server ended while it started")
                 await asyncio.sleep(0.005)
-            yield _url(listener)
+            yield _url(listener, "https" if tls is not None else "http")
         finally:
             edge.drain.set()
             server.should_exit = True
             await task
     finally:
+        if tls is not None:
+            await tls.stop()
         await health.stop()
         listener.close()
 
@@ -94,6 +102,6 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -20,10 +20,12 @@ from opsbus_contracts.errors import ErrorCode, Executed
 from opsbus_contracts.sessions import SessionRequest, SessionResponse
 from opsbus_contracts.subjects import inbox_prefix
 from opsbus_edge.answers import LEGACY, is_protocol_error, to_jsonrpc_error, to_tool_result
+from opsbus_edge.asgi.connection import CERTIFICATE
 from opsbus_edge.context import Edge
 from opsbus_edge.mcp_face import relay
 from opsbus_edge.mcp_face.replies import session_gone, too_large
-from opsbus_edge.model import error_body, new_call
+from opsbus_edge.mcp_face.vouch import vouch
+from opsbus_edge.model import Peer, error_body, new_call
 
 log = logs.get("edge")
 
@@ -155,17 +157,19 @@ class Forwarder:
 
     async def _publish(self, owner: str, call: str, scope: Scope, body: bytes) -> None:
         client = scope.get("client")
+        peer = Peer(client[0] if client else "", scope.get(CERTIFICATE))
         head = relay.to_header(
             SessionRequest(
                 method=scope["method"],
                 path=scope["path"],
                 headers=relay.end_to_end(scope["headers"]),
-                client=client[0] if client else "",
+                client=peer.address,
             )
         )
         if len(head) > relay.HEADERS_BYTES_MAX:
             raise LostError("the request's headers are too large to pass on")
-        headers = {relay.HTTP: head, Header.CALL.value: call}
+        voucher = vouch(self._edge.signing.signer, peer, owner, call, head, body)
+        headers = {relay.HTTP: head, Header.CALL.value: call, relay.PEER: voucher}
         await self._edge.nc.publish(relay.session_subject(owner), body, reply=self._prefix + call, headers=headers)
 
     async def _cancel(self, owner: str, call: str) -> None:

@@ -11,14 +11,17 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from opsbus import logs
+from opsbus.keys import BucketKeys
 from opsbus.nats_client import flush_twice
 from opsbus_contracts.calls import HEARTBEAT_EVERY_S, Cancel, Header
 from opsbus_contracts.errors import ErrorCode
 from opsbus_contracts.sessions import SessionRequest, SessionResponse
+from opsbus_edge.asgi.connection import CERTIFICATE
 from opsbus_edge.mcp_face import relay
 from opsbus_edge.mcp_face.exchange import CALLER_KEY
 from opsbus_edge.mcp_face.face import Face
 from opsbus_edge.mcp_face.replies import rpc_response
+from opsbus_edge.mcp_face.vouch import NotVouchedError, vouched
 from opsbus_edge.model import Denied, Peer, error_body
 
 log = logs.get("edge")
@@ -41,6 +44,7 @@ class Owner:
         self._serve = serve
         self._served: dict[str, _Served] = {}
         self._subscriptions: list[Subscription] = []
+        self._keys = BucketKeys(face.edge.nc.jetstream(timeout=2.0))
 
     async def start(self) -> None:
         """On return, other edges can pass requests on."""
@@ -98,7 +102,15 @@ class Owner:
             if len(self._served) > SERVED_MAX:
                 await _overloaded()(scope, served.receive, served.send)
                 return
-            caller = await self._face.edge.authenticate(dict(served.request.headers), Peer(served.request.client))
+            peer = await self._peer(served)
+            if peer is None:
+                error = error_body(ErrorCode.UNAUTHENTICATED, "what another edge says of this client does not hold")
+                await rpc_response(error, 401)(scope, served.receive, served.send)
+                return
+            scope["client"] = (peer.address, 0) if peer.address else None
+            if peer.certificate is not None:
+                scope[CERTIFICATE] = peer.certificate
+            caller = await self._face.edge.authenticate(dict(served.request.headers), peer)
             if isinstance(caller, Denied):
                 await rpc_response(caller.error, caller.http_status, headers=dict(caller.headers))(
                     scope, served.receive, served.send
@@ -111,6 +123,18 @@ class Owner:
         except Exception as error:
             log.exception("forwarded request failed", error)
             await served.fail()
+
+    async def _peer(self, served: "_Served") -> Peer | None:
+        """Who was at the other end of the other edge's connection; None when its voucher does not hold."""
+        token = served.headers.get(relay.PEER)
+        if token is None:  # an edge of a version that does not vouch: its client's own credentials must do
+            return Peer(served.request.client)
+        owner, call = self._face.edge.instance, served.headers.get(Header.CALL.value, "")
+        try:
+            return await vouched(self._keys, token, owner, call, served.headers.get(relay.HTTP, ""), served.body)
+        except NotVouchedError as error:
+            log.warning("forwarded request refused: its voucher does not hold", reason=str(error))
+            return None
 
 
 class _Served:
@@ -125,6 +149,8 @@ class _Served:
         self._body_given = False
         self._sent_at = 0.0
         self.request = request
+        self.headers = msg.headers or {}
+        self.body = msg.data
         self.gone = asyncio.Event()
 
     def scope(self) -> Scope:
@@ -148,7 +174,7 @@ class _Served:
         """The body, then the client's leave."""
         if not self._body_given:
             self._body_given = True
-            return {"type": "http.request", "body": self._msg.data, "more_body": False}
+            return {"type": "http.request", "body": self.body, "more_body": False}
         await self.gone.wait()
         return {"type": "http.disconnect"}
 

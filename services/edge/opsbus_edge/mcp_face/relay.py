@@ -1,6 +1,7 @@
 """How one edge tells another of a session's HTTP request: its bounds and forms. Contract: contracts/sessions.py.
 
-Request: ``edge.<instance>.session``, the head in ``Opsbus-Http``, the id in ``Opsbus-Call``, the body is the request's.
+Request: ``edge.<instance>.session``, the head in ``Opsbus-Http``, the id in ``Opsbus-Call``, the body is the request's;
+whom the edge saw at the other end of the connection is in ``Opsbus-Peer`` (vouch.py).
 Answers, on the reply subject, numbered from 1 in ``Opsbus-Seq``; ``Opsbus-Status`` says what each is: ``head``
 (SessionResponse in ``Opsbus-Http``), ``chunk`` (its bytes), ``heartbeat``, ``end``.
 """
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel
 
 from opsbus_contracts.calls import BODY_BYTES_MAX
-from opsbus_contracts.sessions import CHUNK, END, HEAD, HEARTBEAT, HTTP, SEQ
+from opsbus_contracts.sessions import CHUNK, END, HEAD, HEARTBEAT, HTTP, PEER, SEQ
 
 __all__ = [
     "CHUNK",
@@ -21,6 +22,7 @@ __all__ = [
     "HEADERS_BYTES_MAX",
     "HEARTBEAT",
     "HTTP",
+    "PEER",
     "REQUEST_BYTES_MAX",
     "SEQ",
     "cancel_subject",

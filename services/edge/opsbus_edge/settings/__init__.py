@@ -8,9 +8,10 @@ from opsbus_edge.settings.limits import LimitSettings
 from opsbus_edge.settings.policy import PolicySettings
 from opsbus_edge.settings.record import RecordSettings
 from opsbus_edge.settings.sign_in import ANONYMOUS_IN_WORDS, SignInSettings
+from opsbus_edge.settings.tls import TlsSettings
 
 __all__ = ["ANONYMOUS_IN_WORDS", "EdgeSettings"]
 
 
-class EdgeSettings(HttpSettings, SignInSettings, PolicySettings, LimitSettings, RecordSettings):
+class EdgeSettings(HttpSettings, TlsSettings, SignInSettings, PolicySettings, LimitSettings, RecordSettings):
     """Settings of one edge. Files with keys are read once, at the start, unless a setting says otherwise."""
