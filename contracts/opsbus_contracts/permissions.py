@@ -145,6 +145,7 @@ def _worker(service: str) -> Grants:
             *_rows(Kind.STREAM, publisher="audit"),
             *_ordered("CHECKPOINTS"),
             *_kv_watch("CATALOG"),
+            *_kv_read("SUBJECTKEYS"),
         ]
     return Grants(
         publish=tuple(publish),

@@ -171,7 +171,13 @@ SUBJECTS: tuple[Subject, ...] = (
     ),
     Subject("$KV.LIMITS.<limit>.<digest>", Kind.KV, "edge", "edge", None, (), "a token bucket that edges lease from"),
     Subject(
-        "$KV.SUBJECTKEYS.<digest>", Kind.KV, "edge, keeper", "auditor", None, (), "key of a person's data in the record"
+        "$KV.SUBJECTKEYS.<kind>.<id>",
+        Kind.KV,
+        "edge, keeper",
+        "audit, auditor",
+        None,
+        (),
+        "pseudonym, and key, of a person's data in the record",
     ),
     Subject("$KV.IDEMPOTENCY.<service>.<digest>", Kind.KV, "worker", "worker", None, (), "first outcome of a key"),
     Subject("$KV.CONFIRMATIONS.<service>.<token>", Kind.KV, "worker", "worker", None, (), "a plan that waits"),

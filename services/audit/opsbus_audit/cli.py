@@ -17,6 +17,7 @@ app = typer.Typer(
 
 app.add_typer(cli_kept.hold)
 app.command("retention")(cli_kept.retention)
+app.command("forget")(cli_kept.forget)
 
 Actor = Annotated[str | None, typer.Option(help="Only this caller (`sub`).")]
 Tool = Annotated[str | None, typer.Option(help="Only this tool: k8s_scale_deployment.")]

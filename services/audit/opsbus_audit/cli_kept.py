@@ -1,4 +1,4 @@
-"""``opsbus audit hold`` and ``opsbus audit retention``: what is kept, what is let go. Only typer is imported here."""
+"""``opsbus audit hold``, ``retention`` and ``forget``: what is kept, what is let go. Only typer is imported here."""
 
 from typing import Annotated
 
@@ -76,3 +76,16 @@ def retention(database_url: Store = None, data: Folder = ".opsbus") -> None:
     from opsbus_audit import commands_kept
 
     commands_kept.retention(database_url, data)
+
+
+def forget(
+    who: Annotated[str, typer.Argument(help="`sub` of the caller, exactly.")],
+    reason: Reason,
+    by: By = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: Folder = ".opsbus",
+) -> None:
+    """Destroy the key of a person's data: their events stay, and nobody can tell whose they are. For ever."""
+    from opsbus_audit import commands_forget
+
+    commands_forget.forget(who, reason, by, yes, data)

@@ -17,6 +17,7 @@ from opsbus_edge.dispatch.order import Target, body_of, headers_of, subject_of, 
 from opsbus_edge.gates.authorize import authorize
 from opsbus_edge.gates.find import find
 from opsbus_edge.gates.limit import ConcurrencyLimit
+from opsbus_edge.gates.personal import PersonalData
 from opsbus_edge.gates.policy import Policy
 from opsbus_edge.gates.record import Record
 from opsbus_edge.identity import Minter
@@ -39,6 +40,7 @@ class Pipeline:
         limit: ConcurrencyLimit,
         audit: AuditLog,
         redactor: Redactor | None,
+        personal: PersonalData,
         dispatcher: Dispatcher,
         minter: Minter,
         metrics: Metrics,
@@ -50,6 +52,7 @@ class Pipeline:
         self._limit = limit
         self._audit = audit
         self._redactor = redactor
+        self._personal = personal
         self._dispatcher = dispatcher
         self._minter = minter
         self._metrics = metrics
@@ -80,7 +83,10 @@ class Pipeline:
             self._count(request, target, status, time.perf_counter() - started)
 
     async def _guarded(self, request: Request, found: Target | ErrorBody, on_message: OnMessage | None) -> Reply:
-        record = Record(self._audit, self._redactor, request)
+        cover, error = await self._personal.of(request.caller)
+        record = Record(self._audit, self._redactor, request, cover)
+        if error is not None:
+            return self._refused(record, error, None)
         if isinstance(found, ErrorBody):
             return self._refused(record, found, None)
         record.found(found)

@@ -12,6 +12,7 @@ from nats.aio.client import Client
 
 from opsbus import logs, nats_client
 from opsbus.identity import Signer
+from opsbus.personal import Persons
 from opsbus.settings import SettingsError
 from opsbus_edge import __version__, keyfiles
 from opsbus_edge.audit import AuditLog
@@ -26,6 +27,7 @@ from opsbus_edge.gates.bearer_jwt import BearerJwt, TrustedKey
 from opsbus_edge.gates.client_certificate import ClientCertificates
 from opsbus_edge.gates.key_use import KeyUses
 from opsbus_edge.gates.limit import ConcurrencyLimit
+from opsbus_edge.gates.personal import PersonalData
 from opsbus_edge.gates.policy import Policy, load_policy
 from opsbus_edge.gates.proof import Proof
 from opsbus_edge.identity import Minter
@@ -92,6 +94,7 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
             limit=ConcurrencyLimit(settings.calls_per_caller, metrics),
             audit=audit,
             redactor=_redactor(settings),
+            personal=PersonalData(Persons(nc.jetstream()) if settings.audit_personal == "encrypted" else None),
             dispatcher=dispatcher,
             minter=minter,
             metrics=metrics,

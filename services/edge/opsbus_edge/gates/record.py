@@ -12,6 +12,7 @@ from opsbus_contracts.errors import ErrorBody, ErrorCode, Executed
 from opsbus_edge.audit import AuditLog
 from opsbus_edge.catalog import ToolEntry
 from opsbus_edge.dispatch.order import Target
+from opsbus_edge.gates.personal import Cover
 from opsbus_edge.model import Reply, Request, error_body
 from opsbus_edge.redact import Redactor
 
@@ -31,9 +32,10 @@ _DENIED = frozenset(
 class Record:
     """What is written about one call."""
 
-    def __init__(self, log: AuditLog, redactor: Redactor | None, request: Request) -> None:
+    def __init__(self, log: AuditLog, redactor: Redactor | None, request: Request, cover: Cover | None = None) -> None:
         self._log = log
         self._redactor = redactor
+        self._cover = cover
         self._request = request
         self._mutating = False
         self._started = time.perf_counter()
@@ -61,9 +63,9 @@ class Record:
         record = self._base | self._asked() | {"deadline_ms": deadline_ms}
         traceparent = self._request.traceparent
         if not self._mutating:
-            self._log.write(Stage.REQUESTED, record, traceparent)
+            self._write(Stage.REQUESTED, record)
             return None
-        if await self._log.store(Stage.REQUESTED, record, traceparent):
+        if await self._log.store(Stage.REQUESTED, self._covered(Stage.REQUESTED, record), traceparent):
             return None
         return _refusal("the record did not take the event of this call")
 
@@ -86,13 +88,19 @@ class Record:
             record["result_digest"] = hashlib.sha256(reply.body).hexdigest()
             if reply.error_code:
                 record["error"] = reply.error_code
-        self._log.write(_stage(reply, self._mutating), record, self._request.traceparent)
+        self._write(_stage(reply, self._mutating), record)
 
     def cancelled(self, dispatched: bool) -> None:
         """Record that the caller went away."""
         executed = Executed.UNKNOWN if dispatched else Executed.NO
         record = self._base | {"executed": executed.value, "error": "cancelled", "duration_ms": self._duration_ms()}
-        self._log.write(Stage.CANCELLED, record, self._request.traceparent)
+        self._write(Stage.CANCELLED, record)
+
+    def _write(self, stage: Stage, record: dict[str, Any]) -> None:
+        self._log.write(stage, self._covered(stage, record), self._request.traceparent)
+
+    def _covered(self, stage: Stage, record: dict[str, Any]) -> dict[str, Any]:
+        return record if self._cover is None else self._cover(stage, record)
 
     def _asked(self) -> dict[str, Any]:
         """What was asked for, as far as it may be kept."""

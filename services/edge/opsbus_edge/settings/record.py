@@ -27,6 +27,10 @@ class RecordSettings(Settings):
         description="At least 32 bytes, the same on every edge: equal hidden values can be recognised by their mark.",
     )
 
+    audit_personal: Literal["clear", "encrypted"] = Field(
+        default="clear", description="Caller, client and address: encrypted under a key of the person's own, or not."
+    )
+
     @field_validator("audit_redact")
     @classmethod
     def _words(cls, value: list[str]) -> list[str]:
