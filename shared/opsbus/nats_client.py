@@ -3,16 +3,18 @@
 Subscribing lives elsewhere.
 """
 
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
-import nats
 from nats import errors
 from nats.aio.client import Client
 
+from opsbus import logs, nats_tls
 from opsbus.settings import Settings, SettingsError
 from opsbus_contracts.subjects import inbox_prefix
+
+log = logs.get("nats")
 
 RECONNECT_WAIT_S = 0.25
 """Between attempts to connect again. Seconds."""
@@ -43,10 +45,11 @@ async def connect(
         options: Further options of ``nats.connect``.
 
     Raises:
-        ConnectError: the server refuses this identity.
+        ConnectError: the server refuses this identity, or one of the two does not trust the other's certificate.
         SettingsError: a credentials or TLS file cannot be used.
     """
     connected = False
+    where = without_password(settings.nats_url)
 
     async def error_cb(error: Exception) -> None:
         if on_error is not None:
@@ -54,7 +57,20 @@ async def connect(
         # nats-py would try again for ever; a refused identity stays refused. Later, a server that reloads may refuse
         # for a moment.
         if not connected and _refused(error):
-            raise ConnectError(f"NATS at {settings.nats_url} refuses the identity {identity!r}; check its seed file")
+            raise ConnectError(f"NATS at {where} refuses the identity {identity!r}; check its seed file")
+        if not connected and (why := nats_tls.refusal(error)):
+            raise ConnectError(f"NATS at {where} {why}")
+
+    tls = nats_tls.context(settings)
+
+    async def disconnected_cb() -> None:
+        if tls is not None:
+            try:
+                nats_tls.show(settings, tls)  # renewed since, perhaps: the next connection shows the new one
+            except SettingsError as error:
+                log.warning("the own certificate for NATS cannot be read again", error=str(error))
+        if on_disconnected is not None:
+            await on_disconnected()
 
     kwargs: dict[str, Any] = {
         "servers": [server.strip() for server in settings.nats_url.split(",")],
@@ -68,18 +84,18 @@ async def connect(
         "pending_size": 8 * 1024 * 1024,
         "error_cb": error_cb,
         "reconnected_cb": on_reconnected,
-        "disconnected_cb": on_disconnected,
+        "disconnected_cb": disconnected_cb,
         "closed_cb": on_closed,
         **_credentials(settings),
+        **({"tls": tls} if tls is not None else {}),
         **options,
     }
+    client = nats_tls.TlsClient() if tls is not None else Client()
     try:
-        client = await nats.connect(**kwargs)
+        await client.connect(**kwargs)
     except errors.Error as error:
         if _refused(error):
-            raise ConnectError(
-                f"NATS at {settings.nats_url} refuses the identity {identity!r}; check its seed file"
-            ) from None
+            raise ConnectError(f"NATS at {where} refuses the identity {identity!r}; check its seed file") from None
         raise
     connected = True
     return client
@@ -111,6 +127,19 @@ async def flush_twice(client: Client) -> None:
     await client.flush()
 
 
+def without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    shown = []
+    for one in url.split(","):
+        parts = urlsplit(one.strip())
+        if parts.hostname is None:
+            shown.append(one.strip())
+            continue
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        shown.append(f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}")
+    return ",".join(shown)
+
+
 def error_kind(error: Exception) -> str:
     """A bounded word for a metric's label."""
     text = str(error).lower()
@@ -138,16 +167,6 @@ def _credentials(settings: Settings) -> dict[str, Any]:
         found["nkeys_seed_str"] = (
             _readable(settings.nats_seed_file, "nats_seed_file").read_text(encoding="ascii").strip()
         )
-    if settings.nats_tls_ca or settings.nats_tls_cert:
-        try:
-            context = ssl.create_default_context(cafile=settings.nats_tls_ca)
-            if settings.nats_tls_cert:
-                context.load_cert_chain(settings.nats_tls_cert, settings.nats_tls_key)
-        except (OSError, ssl.SSLError) as error:
-            raise SettingsError(
-                f"setting nats_tls_*: the certificates cannot be used ({error}); name PEM files"
-            ) from None
-        found["tls"] = context
     return found
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import jwt
 import pytest
 
+from opsbus.nats_client import without_password
 from opsbus.up import labtokens, logfile, ports
 from opsbus.up.advice import advice
 from opsbus.up.folder import AlreadyRunningError, Folder, locked, read_json, write_private
@@ -17,7 +18,7 @@ from opsbus.up.installed import Installed
 from opsbus.up.keyring import KeyFileError, open_keyring
 from opsbus.up.model import Phase, Spec
 from opsbus.up.plan import Plan, service_specs
-from opsbus.up.surroundings import surroundings, without_password
+from opsbus.up.surroundings import surroundings
 
 SERVICES = [
     Installed("sandbox", "sandbox", "backend", 5, ()),

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from opsbus import ToolError
 from opsbus.commands.output import fail
 from opsbus.database import open_engine
-from opsbus.nats_client import ConnectError
+from opsbus.nats_client import ConnectError, without_password
 from opsbus.settings import SettingsError
 from opsbus.toolerror import near
 from opsbus.when import parse_when
@@ -83,7 +83,7 @@ def tail(wanted: Filter, *, since: str | None, follow: bool, as_json: bool, fold
         fail("there is no stream AUDIT on this bus", "create it: opsbus provision")
     except (TimeoutError, nats_errors.Error, OSError) as error:
         fail(
-            f"the bus at {settings.nats_url} does not answer ({type(error).__name__})",
+            f"the bus at {without_password(settings.nats_url)} does not answer ({type(error).__name__})",
             "is the platform up, and may this identity read the stream AUDIT?",
         )
 

@@ -8,7 +8,7 @@ import signal
 import uvloop
 
 from opsbus import logs
-from opsbus.nats_client import ConnectError
+from opsbus.nats_client import ConnectError, without_password
 from opsbus.process import fail, write_ready_file
 from opsbus.service import Service
 from opsbus.settings import SettingsError, load, unknown_variables
@@ -34,7 +34,7 @@ def main() -> None:
     except (SettingsError, ConnectError) as error:
         fail(f"edge: {error}")
     except TimeoutError:
-        fail(f"edge: NATS at {settings.nats_url} did not answer in time; is it provisioned?")
+        fail(f"edge: NATS at {without_password(settings.nats_url)} did not answer in time; is it provisioned?")
     except OSError as error:
         fail(f"edge: {error.strerror or error} (HTTP at {settings.http_host}:{settings.http_port})")
 

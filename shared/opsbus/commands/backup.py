@@ -133,9 +133,8 @@ async def _connected(settings: "Settings") -> "AsyncIterator[Client]":
     from nats import errors
 
     from opsbus.backup.folder import BackupError
-    from opsbus.nats_client import ConnectError, close, connect
+    from opsbus.nats_client import ConnectError, close, connect, without_password
     from opsbus.up.prepare import CONNECT_TIMEOUT_S
-    from opsbus.up.surroundings import without_password
 
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):

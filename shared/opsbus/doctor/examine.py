@@ -9,7 +9,7 @@ from opsbus.doctor.bus import check_clock, check_record, check_streams
 from opsbus.doctor.edge import check_edge
 from opsbus.doctor.finding import Finding, fail, ok
 from opsbus.doctor.workers import check_workers
-from opsbus.nats_client import ConnectError, connect
+from opsbus.nats_client import ConnectError, connect, without_password
 from opsbus.settings import Settings, SettingsError
 
 CONNECT_TIMEOUT_S = 5.0
@@ -43,7 +43,13 @@ async def _bus(settings: Settings) -> list[Finding]:
     except (ConnectError, SettingsError) as error:
         return [fail("bus", str(error), f"the seed of the identity '{IDENTITY}' belongs into OPSBUS_NATS_SEED_FILE")]
     except (TimeoutError, OSError, errors.Error):
-        return [fail("bus", f"no NATS server answers at {settings.nats_url}", "is it running, and is NATS_URL right?")]
+        return [
+            fail(
+                "bus",
+                f"no NATS server answers at {without_password(settings.nats_url)}",
+                "is it running, and is NATS_URL right?",
+            )
+        ]
     try:
         version = client.connected_server_version
         where = client.connected_url.netloc.rpartition("@")[2] if client.connected_url else ""

@@ -7,11 +7,10 @@ from nats import errors
 
 from opsbus.identity import Signer
 from opsbus.keys import publish_key
-from opsbus.nats_client import ConnectError, connect
+from opsbus.nats_client import ConnectError, connect, without_password
 from opsbus.provision import Step, provision
-from opsbus.settings import Settings, SettingsError
+from opsbus.settings import Settings, SettingsError, load
 from opsbus.up.keyring import Keyring
-from opsbus.up.surroundings import without_password
 
 CONNECT_TIMEOUT_S = 6.0
 _IDENTITY = "provisioner"
@@ -32,7 +31,7 @@ async def prepare_bus(nats_url: str, keyring: Keyring) -> str:
     Raises:
         ProvisionError: no connection, no JetStream, or the server refuses a declaration.
     """
-    settings = Settings(nats_url=nats_url, nats_seed_file=keyring.seeds[_IDENTITY])
+    settings = load(Settings, _IDENTITY, nats_url=nats_url, nats_seed_file=keyring.seeds[_IDENTITY])
     steps = await provision_bus(settings, keyring.identity)
     refused = [step for step in steps if step.action == "refused"]
     if refused:

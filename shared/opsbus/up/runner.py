@@ -12,6 +12,7 @@ from rich.console import Console
 
 from opsbus.commands.discover import COMMANDS, SERVICES, names
 from opsbus.commands.paths import shown
+from opsbus.nats_client import without_password
 from opsbus.nats_server import NatsServerError
 from opsbus.up import labtokens, logfile, ports
 from opsbus.up.folder import AlreadyRunningError, Folder, locked, write_json
@@ -24,7 +25,7 @@ from opsbus.up.screen import Screen
 from opsbus.up.signals import Signals
 from opsbus.up.summary import Summary, keep, show
 from opsbus.up.supervisor import Supervisor
-from opsbus.up.surroundings import surroundings, without_password
+from opsbus.up.surroundings import surroundings
 
 EDGE_PORT = 8080
 BOUND_LOGS_EVERY_S = 30.0

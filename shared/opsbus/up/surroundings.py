@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 FACES = {
     "KUBECONFIG": "kubeconfig",
@@ -53,16 +52,3 @@ def surroundings(environment: Mapping[str, str]) -> Surroundings:
 def faces_environment(facts: Mapping[str, Any], wanted: tuple[str, ...]) -> dict[str, str]:
     """The variables that point workers to the sandbox, out of its ready file."""
     return {name: str(facts[FACES[name]]) for name in wanted if facts.get(FACES[name])}
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown."""
-    shown = []
-    for one in url.split(","):
-        parts = urlsplit(one.strip())
-        if parts.hostname is None:
-            shown.append(one.strip())
-            continue
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        shown.append(f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}")
-    return ",".join(shown)
