@@ -1,9 +1,9 @@
 # opsbus: two commands matter, `make up` and `make test`. The rest is for who changes the code.
 PY := .venv/bin/python
-SOURCES := contracts shared services tests
+SOURCES := contracts shared services tests bench
 INSTALLED := .venv/.installed
 
-.PHONY: up test suite check format contracts release conformance lock clean
+.PHONY: up test suite check format contracts release conformance bench lock clean
 up: $(INSTALLED)
 	@.venv/bin/opsbus up $(ARGS)
 
@@ -14,6 +14,9 @@ suite: $(INSTALLED)
 
 conformance: $(INSTALLED)
 	@.venv/bin/pytest -m conformance -s $(ARGS)
+
+bench: $(INSTALLED)
+	@$(PY) -m bench $(ARGS)
 
 check: $(INSTALLED)
 	@.venv/bin/ruff check $(SOURCES) && .venv/bin/ruff format --check $(SOURCES)

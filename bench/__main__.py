@@ -1,0 +1,38 @@
+"""``python -m bench [suite ...]``: run suites, print their tables, keep their results."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+
+from bench import gate, report
+from bench.load import LoadError
+from bench.measure import Measure
+from bench.record import ingest
+
+Suite = Callable[[], Coroutine[None, None, list[Measure]]]
+SUITES: dict[str, tuple[str, Suite]] = {
+    "gate": ("The gate: calls per second with it on, against off (64 clients)", gate.run),
+    "ingest": ("The record: events per second from the stream into the store, against a bare pull", ingest.run),
+}
+
+
+def main() -> int:
+    """Run what was asked for, or everything."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("suite", nargs="*", metavar="suite", help="default: all")
+    chosen = parser.parse_args().suite or list(SUITES)
+    for name in chosen:
+        title, run = SUITES[name]
+        try:
+            rows = asyncio.run(run())
+        except LoadError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 1
+        report.show(title, rows)
+        report.keep(name, rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

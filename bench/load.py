@@ -1,0 +1,101 @@
+"""Load on an HTTP endpoint by ``wrk``, and what the processes behind it used meanwhile.
+
+wrk is C with one thread here: its own CPU stands in the row as ``wrk``, so that one sees whether it was the bottleneck.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench.measure import Round
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_DONE = """
+done = function(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format('{"requests":%d,"us":%d,"errors":%d,"p50":%f,"p95":%f,"p99":%f}\\n', summary.requests,
+    summary.duration, e.connect + e.read + e.write + e.status + e.timeout,
+    latency:percentile(50) / 1000, latency:percentile(95) / 1000, latency:percentile(99) / 1000))
+end
+"""
+
+
+class LoadError(Exception):
+    """There is no load, or what it hit answered with errors; one line."""
+
+
+async def post(
+    url: str,
+    headers: dict[str, str],
+    body: bytes,
+    *,
+    connections: int,
+    seconds: float,
+    pids: dict[str, int],
+) -> Round:
+    """POST the same request again and again.
+
+    Args:
+        url: Where; the address of a server on this machine.
+        connections: Kept alive, each with one request under way.
+        pids: Whose CPU is looked at, by name.
+
+    Raises:
+        LoadError: wrk is missing, or an answer was no 2xx.
+    """
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        raise LoadError("wrk makes the load and is not installed: apt-get install wrk")
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "request.lua"
+        lines = ["wrk.method = 'POST'", f"wrk.body = {_lua(body.decode())}"]
+        lines += [f"wrk.headers[{_lua(name)}] = {_lua(value)}" for name, value in headers.items()]
+        script.write_text("\n".join(lines) + _DONE, encoding="utf-8")
+        before = {name: _cpu_s(pid) for name, pid in pids.items()}
+        child = await asyncio.create_subprocess_exec(
+            wrk, "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "30s", "-s", str(script), url,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, used = await _ended(child)
+    after = {name: _cpu_s(pid) - before[name] for name, pid in pids.items()}
+    facts = _facts(said.decode("utf-8", "replace"))
+    if facts["errors"] or not facts["requests"]:
+        raise LoadError(f"{facts['errors']} of {facts['requests']} requests to {url} failed")
+    cpu = after | {"wrk": used}
+    return Round(
+        per_s=facts["requests"] / facts["us"] * 1e6,
+        p50_ms=facts["p50"],
+        p95_ms=facts["p95"],
+        p99_ms=facts["p99"],
+        cpu_us={name: seconds_ * 1e6 / facts["requests"] for name, seconds_ in cpu.items()},
+    )
+
+
+async def _ended(child: asyncio.subprocess.Process) -> tuple[bytes, float]:
+    before = os.times()
+    said, _ = await child.communicate()
+    after = os.times()
+    return said, after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def _facts(said: str) -> dict[str, Any]:
+    for line in reversed(said.splitlines()):
+        if line.startswith("{"):
+            found: dict[str, Any] = json.loads(line)
+            return found
+    raise LoadError(f"wrk said nothing that can be read: {said.strip()[:200]}")
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _lua(text: str) -> str:
+    if not text.isascii() or not text.isprintable():
+        raise ValueError("only printable ASCII goes into a request of the load")
+    return json.dumps(text)

@@ -1,0 +1,110 @@
+"""Events per second from the stream AUDIT into the store, against what nats-py alone can pull and acknowledge."""
+
+import asyncio
+import importlib
+import json
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.measure import Measure, Round, measure
+from opsbus import tasks
+from opsbus.logs import get
+from opsbus.testing.bus import Bus
+from opsbus_audit.consumer import StreamConsumer
+from opsbus_audit.metrics import ConsumerMetrics
+from opsbus_audit.store import AuditStore
+
+EVENTS = 20_000
+ROUNDS = 3
+BATCH = 500
+_POSTGRES = Path(__file__).parents[2] / "tests" / "cmdb"
+
+
+def event(number: int) -> bytes:
+    """A completed read, as an edge records it."""
+    data = {
+        "stage": "completed", "seq": number, "call": f"{number:032x}", "actor": "ada@shop.example",
+        "roles": ["operator"], "auth": "jwt", "client": "inspector 1.0", "protocol": "2026-07-28",
+        "method": "tools/call", "tool": "k8s_get_pods", "service": "k8s", "version": "0.1.0",
+        "instance": "k8s-12345678", "executed": "yes", "attempts": 1, "duration_ms": 12.3, "result_bytes": 4096,
+        "result_digest": "ab" * 32, "trace_id": "cd" * 16, "rule": "policy.yaml:12 operator allow k8s:*",
+    }  # fmt: skip
+    return json.dumps(
+        {
+            "specversion": "1.0",
+            "id": f"edge-1-{number}",
+            "source": "/opsbus/edge/edge-1",
+            "type": "opsbus.audit.v1.completed",
+            "subject": "k8s_get_pods",
+            "time": "2026-11-21T00:00:00.123456Z",
+            "datacontenttype": "application/json",
+            "data": data,
+        }
+    ).encode()
+
+
+async def fill(bus: Bus, count: int) -> None:
+    """Put events into the stream."""
+    js = await bus.jetstream()
+    for number in range(1, count + 1):
+        await js.publish_async("audit.edge.completed", event(number), headers={"Nats-Msg-Id": f"edge-1-{number}"})
+    await js.publish_async_completed()
+
+
+async def run() -> list[Measure]:
+    """A bare pull, SQLite, and PostgreSQL where it is installed; in turns."""
+    sys.path.insert(0, str(_POSTGRES))
+    postgres_server = importlib.import_module("postgres_server")  # the tests' own server
+
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        bus = Bus(folder / "bus")
+        bus.start()
+        stack.callback(bus.stop)
+        postgres = None
+        if postgres_server.binaries() is None:
+            print("no row of PostgreSQL: it is not installed")
+        else:
+            postgres = stack.enter_context(postgres_server.server())
+        rounds: dict[str, list[Round]] = {}
+        for number in range(ROUNDS):
+            rounds.setdefault("bare", []).append(await _bare(bus))
+            rounds.setdefault("SQLite", []).append(await _stored(bus, f"sqlite:///{folder}/{number}.sqlite3"))
+            if postgres is not None:
+                rounds.setdefault("PostgreSQL", []).append(await _stored(bus, await postgres.database()))
+        await bus.close()
+    bare = measure("nats-py, pull and acknowledge", rounds.pop("bare"))
+    return [bare, *(measure(f"into {name}", found, bare) for name, found in rounds.items())]
+
+
+async def _bare(bus: Bus) -> Round:
+    await bus.reset()
+    await fill(bus, EVENTS)
+    subscription = await (await bus.jetstream()).pull_subscribe_bind("audit-sink", "AUDIT")
+    left, started = EVENTS, time.perf_counter()
+    while left:
+        for message in await subscription.fetch(BATCH, timeout=5):
+            await message.ack()
+            left -= 1
+    return Round(EVENTS / (time.perf_counter() - started))
+
+
+async def _stored(bus: Bus, url: str) -> Round:
+    await bus.reset()
+    await fill(bus, EVENTS)
+    store = AuditStore(url)
+    await store.create()
+    metrics = ConsumerMetrics()
+    consumer = StreamConsumer(await bus.connect("audit"), store, metrics, get("audit"), BATCH)
+    started = time.perf_counter()
+    task = asyncio.create_task(consumer.run())
+    try:
+        while metrics.stored._value.get() < EVENTS:
+            await asyncio.sleep(0.005)
+        return Round(EVENTS / (time.perf_counter() - started))
+    finally:
+        await tasks.end(task)
+        await store.close()
