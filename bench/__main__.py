@@ -5,13 +5,14 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 
-from bench import gate, report
+from bench import door, gate, report
 from bench.load import LoadError
 from bench.measure import Measure
 from bench.record import ingest
 
 Suite = Callable[[], Coroutine[None, None, list[Measure]]]
 SUITES: dict[str, tuple[str, Suite]] = {
+    "door": ("The front door beside others: calls per second (64 clients)", door.run),
     "gate": ("The gate: calls per second with it on, against off (64 clients)", gate.run),
     "ingest": ("The record: events per second from the stream into the store, against a bare pull", ingest.run),
 }

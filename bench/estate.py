@@ -59,11 +59,14 @@ class Estate:
         return jwt.encode(claims, self._platform.private_key, "EdDSA")
 
     @asynccontextmanager
-    async def edge(self, module: str = "bench.edges.whole", **settings: str) -> AsyncIterator[RunningEdge]:
-        """An edge process.
+    async def edge(
+        self, module: str = "bench.edges.whole", more: dict[str, str] | None = None, **settings: str
+    ) -> AsyncIterator[RunningEdge]:
+        """An edge process, or something in its place.
 
         Args:
-            module: Run with ``python -m``: the edge as it is, or one with something off.
+            module: Run with ``python -m``: the edge as it is, one with something off, or a rival.
+            more: Further environment.
             settings: By name, without the prefix.
         """
         ready = self._folder / f"edge-{secrets.token_hex(4)}.json"
@@ -76,6 +79,7 @@ class Estate:
             "OPSBUS_EDGE_READY_FILE": str(ready),
             "OPSBUS_EDGE_CALLS_PER_CALLER": "10000",
         } | {f"OPSBUS_EDGE_{name.upper()}": value for name, value in settings.items()}
+        environment |= more or {}
         with self._process(module, environment) as process:
             url = (await _facts(ready, process))["http_url"]
             yield RunningEdge(url, process.pid, self.token())

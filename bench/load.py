@@ -63,7 +63,9 @@ async def post(
         said, used = await _ended(child)
     after = {name: _cpu_s(pid) - before[name] for name, pid in pids.items()}
     facts = _facts(said.decode("utf-8", "replace"))
-    if facts["errors"] or not facts["requests"]:
+    if not facts["requests"]:
+        raise LoadError(f"{url} answered nothing in {seconds:.0f} s")
+    if facts["errors"]:
         raise LoadError(f"{facts['errors']} of {facts['requests']} requests to {url} failed")
     cpu = after | {"wrk": used}
     return Round(
