@@ -18,6 +18,7 @@ from opsbus_edge.model import NO_PEER, Caller, Denied, Peer
 from opsbus_edge.pipeline import Pipeline
 from opsbus_edge.seal import Sealer
 from opsbus_edge.settings import EdgeSettings
+from opsbus_edge.sign_in.endpoint import SignIn
 from opsbus_edge.signing import SigningKey
 from opsbus_edge.tracing import Tracing
 
@@ -45,6 +46,8 @@ class Edge:
     authenticator: Authenticator
     api_keys: ApiKeys
     signing: SigningKey
+    sign_in: SignIn | None = None
+    """``POST /auth/token``; None without a directory."""
     drain: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at SIGTERM: /ready is red, nothing new should come. Streams without an end of their own end now."""
 

@@ -36,6 +36,8 @@ from opsbus_edge.pipeline import Pipeline
 from opsbus_edge.redact import DigestKey, Redactor, path_rule
 from opsbus_edge.seal import Sealer
 from opsbus_edge.settings import EdgeSettings
+from opsbus_edge.sign_in.build import directory, session_tokens, sign_in
+from opsbus_edge.sign_in.tokens import SessionTokens
 from opsbus_edge.signing import SigningKey
 from opsbus_edge.tracing import Tracing
 
@@ -57,14 +59,18 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
     _check_roles(policy, settings)
     signer = _signer(settings)
     sealer = _sealer(settings)
+    tokens = session_tokens(settings)
+    asked = directory(settings)
     metrics = Metrics(__version__)
     instance = f"edge-{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:
+        if asked is not None:
+            stack.callback(asked.close)
         nc = await _connect(settings, instance, metrics)
         stack.push_async_callback(_close, nc)
         api_keys = await _api_keys(settings, nc, stack)
         authenticator = Authenticator(
-            _proofs(settings, api_keys),
+            _proofs(settings, api_keys, tokens),
             policy,
             tuple(settings.anonymous_roles) if settings.anonymous else None,
             metrics,
@@ -116,6 +122,7 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
             authenticator=authenticator,
             api_keys=api_keys,
             signing=signing,
+            sign_in=sign_in(settings, asked, tokens, nc, metrics),
         )
 
 
@@ -157,6 +164,8 @@ def _check_roles(policy: Policy, settings: EdgeSettings) -> None:
     named = {"stdio_roles": settings.stdio_roles}
     if settings.anonymous:
         named["anonymous_roles"] = settings.anonymous_roles
+    named["certificate_identities"] = [role for one in settings.certificate_identities for role in one.roles]
+    named["ldap_group_roles"] = [role for roles in settings.ldap_group_roles.values() for role in roles]
     for setting, roles in named.items():
         for role in roles:
             if role not in policy.roles:
@@ -204,7 +213,7 @@ async def _signing(settings: EdgeSettings, nc: Client, minter: Minter, stack: As
     return signing
 
 
-def _proofs(settings: EdgeSettings, api_keys: ApiKeys) -> list[Proof]:
+def _proofs(settings: EdgeSettings, api_keys: ApiKeys, tokens: SessionTokens | None) -> list[Proof]:
     """The ways to prove an identity; another way is another file and a line here."""
     keys = [
         *(
@@ -213,11 +222,12 @@ def _proofs(settings: EdgeSettings, api_keys: ApiKeys) -> list[Proof]:
         ),
         *(TrustedKey("HS256", keyfiles.secret(path, "jwt_secret_files")) for path in settings.jwt_secret_files),
     ]
-    if not keys and not settings.anonymous and not settings.certificate_identities:
+    if not keys and not settings.anonymous and not settings.certificate_identities and tokens is None:
         log.warning("neither jwt_public_key_files nor jwt_secret_files is set: every HTTP request is refused")
-    # The order counts: a bearer token that is an API key is none of the JWTs.
+    # The order counts: a bearer token that is an API key, or a session of this edge, is none of the other JWTs.
     return [
         api_keys,
+        *([tokens] if tokens is not None else []),
         BearerJwt(keys, settings.jwt_issuer, settings.jwt_audience),
         ClientCertificates(settings.certificate_identities),
     ]

@@ -33,6 +33,7 @@ from opsbus_edge.asgi.peer import Peers
 from opsbus_edge.asgi.rest import PREFIX, Rest
 from opsbus_edge.context import Edge
 from opsbus_edge.model import Caller, Denied, Peer, error_body
+from opsbus_edge.sign_in.endpoint import PATH as SIGN_IN_PATH
 
 log = logs.get("edge")
 
@@ -136,6 +137,9 @@ class Application:
         path = scope["path"]
         if path in ("/docs", "/openapi.json"):
             await self._describe(path, scope["method"], send, headers, peer)
+            return
+        if path == SIGN_IN_PATH and self._edge.sign_in is not None:
+            await self._edge.sign_in(scope, receive, send, headers)
             return
         if path != MCP_PATH and not path.startswith(PREFIX + "/"):
             error = error_body(

@@ -3,6 +3,7 @@
 A file beside this one for each topic.
 """
 
+from opsbus_edge.settings.directory import DirectorySettings
 from opsbus_edge.settings.http import HttpSettings
 from opsbus_edge.settings.limits import LimitSettings
 from opsbus_edge.settings.policy import PolicySettings
@@ -13,5 +14,7 @@ from opsbus_edge.settings.tls import TlsSettings
 __all__ = ["ANONYMOUS_IN_WORDS", "EdgeSettings"]
 
 
-class EdgeSettings(HttpSettings, TlsSettings, SignInSettings, PolicySettings, LimitSettings, RecordSettings):
+class EdgeSettings(
+    HttpSettings, TlsSettings, SignInSettings, DirectorySettings, PolicySettings, LimitSettings, RecordSettings
+):
     """Settings of one edge. Files with keys are read once, at the start, unless a setting says otherwise."""
