@@ -154,6 +154,7 @@ def _worker(service: str) -> Grants:
             f"mcp.{service}.* {service}",
             f"shadow.{service}.* {service}",
             f"cancel.{service}",
+            f"replay.{service}.>",
             f"_INBOX.{service}.>",
             "$SRV.PING",
             "$SRV.INFO",
@@ -170,7 +171,9 @@ def _auditor() -> Grants:
         publish=(
             *_ordered("AUDIT"),
             *_ordered("CHECKPOINTS"),
+            *_kv_watch("CATALOG"),
             *_rows(Kind.REQUEST, publisher="auditor"),
+            *_rows(Kind.BROADCAST, publisher="auditor"),
             "audit.auditor.*",
             *_kv_read("SUBJECTKEYS"),
             "$JS.API.STREAM.MSG.GET.AUDIT",

@@ -141,6 +141,15 @@ SUBJECTS: tuple[Subject, ...] = (
         "a recorded read again, for a candidate version; queue group `<service>`",
     ),
     Subject(
+        "replay.<service>.>",
+        Kind.BROADCAST,
+        "auditor",
+        "worker",
+        audit.AuditEvent,
+        (),
+        "recorded events again, for a consumer in development; the recorded subject follows",
+    ),
+    Subject(
         "$KV.CATALOG.<service>.<instance>",
         Kind.KV,
         "worker",
@@ -203,6 +212,11 @@ def cancel_subject(service: str) -> str:
 def audit_subject(service: str, stage: str) -> str:
     """``audit.edge.requested``."""
     return f"audit.{service}.{stage}"
+
+
+def shadow_subject(service: str, tool: str) -> str:
+    """``shadow.k8s.get_pods``."""
+    return f"shadow.{service}.{tool}"
 
 
 def event_subject(source: str, kind: str) -> str:

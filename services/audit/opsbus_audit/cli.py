@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from opsbus_audit import cli_kept
+from opsbus_audit import cli_kept, cli_read
 
 app = typer.Typer(
     name="audit",
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.add_typer(cli_kept.hold)
 app.command("retention")(cli_kept.retention)
 app.command("forget")(cli_kept.forget)
+app.command("replay")(cli_read.replay)
 
 Actor = Annotated[str | None, typer.Option(help="Only this caller (`sub`).")]
 Tool = Annotated[str | None, typer.Option(help="Only this tool: k8s_scale_deployment.")]

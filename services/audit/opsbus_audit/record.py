@@ -34,7 +34,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-_BY_STAGE: dict[str, Outcome] = {
+OUTCOMES: dict[str, Outcome] = {
     Stage.REQUESTED: Outcome.OPEN,
     Stage.INPUT_REQUIRED: Outcome.OPEN,
     Stage.APPROVED: Outcome.OPEN,
@@ -76,7 +76,7 @@ def stored(message: Msg, stream: str) -> Stored:
 
 def outcome_of(record: AuditRecord) -> Outcome | None:
     """None for a stage that a later release added. A completed call with an error has failed."""
-    outcome = _BY_STAGE.get(record.stage)
+    outcome = OUTCOMES.get(record.stage)
     return Outcome.FAILURE if outcome is Outcome.SUCCESS and record.error else outcome
 
 

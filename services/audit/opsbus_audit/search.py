@@ -38,6 +38,10 @@ class Question:
     until: datetime | None = None
     text: str = ""
     unreadable: bool | None = None
+    mutating: bool | None = None
+    first: int | None = None
+    """The first sequence wanted."""
+    last: int | None = None
 
 
 class Entry(BaseModel):
@@ -69,6 +73,15 @@ class Entry(BaseModel):
     message: str = ""
     attempts: int = 0
     duration_ms: float | None = None
+    version: str = Field(default="", description="Version of the worker that answered.")
+    instance: str = Field(default="", description="Worker instance that answered.")
+    trace_id: str = ""
+    approver: str = ""
+    target: str = Field(default="", description="What was acted on, where it is no tool.")
+    details: dict[str, Any] | None = None
+    address: str = ""
+    result_bytes: int = 0
+    result_digest: str = ""
     unreadable: bool = Field(
         default=False, description="The bytes are no audit event; `fault` says why, `raw` is their start."
     )
@@ -95,14 +108,15 @@ async def search(engine: AsyncEngine, question: Question, limit: int, cursor: st
     Raises:
         ToolError: ``invalid_arguments`` for a cursor that is not ours.
     """
-    where = _matches(question)
+    where = matches(question)
     page = where
     if cursor is not None:
         page = and_(where, tuple_(_event.c.stored_ns, _event.c.sequence) < tuple_(*_decode(cursor)))
     statement = (
         select(_event).where(page).order_by(_event.c.stored_ns.desc(), _event.c.sequence.desc()).limit(limit + 1)
     )
-    counted = select(_event.c.sequence).where(where).limit(_COUNTED_MAX + 1).subquery()
+    # The time alone: it is in every index, so that counting touches no row.
+    counted = select(_event.c.stored_ns).where(where).limit(_COUNTED_MAX + 1).subquery()
     async with engine.connect() as connection:
         rows = (await connection.execute(statement)).all()
         total = int((await connection.execute(select(func.count()).select_from(counted))).scalar_one())
@@ -115,25 +129,33 @@ async def search(engine: AsyncEngine, question: Question, limit: int, cursor: st
     )
 
 
-def _matches(question: Question) -> ColumnElement[bool]:
+def matches(question: Question) -> ColumnElement[bool]:
+    """The condition on the table."""
     conditions: list[ColumnElement[bool]] = []
     for name in EXACT:
         wanted = getattr(question, name)
         if wanted is not None:
             conditions.append(_event.c[name] == wanted)
     if question.since is not None:
-        conditions.append(_event.c.stored_ns >= _nanos(question.since))
+        conditions.append(_event.c.stored_ns >= nanos(question.since))
     if question.until is not None:
-        conditions.append(_event.c.stored_ns <= _nanos(question.until))
+        conditions.append(_event.c.stored_ns <= nanos(question.until))
     if question.unreadable is not None:
         conditions.append(_event.c.unreadable.is_(question.unreadable))
+    if question.mutating is not None:
+        conditions.append(_event.c.mutating.is_(question.mutating))
+    if question.first is not None:
+        conditions.append(_event.c.sequence >= question.first)
+    if question.last is not None:
+        conditions.append(_event.c.sequence <= question.last)
     for word in question.text.split():
         found = [_event.c[name].icontains(word, autoescape=True) for name in ("search_text", "tool", "actor", "error")]
         conditions.append(found[0] | found[1] | found[2] | found[3])
     return and_(True, *conditions)
 
 
-def _nanos(moment: datetime) -> int:
+def nanos(moment: datetime) -> int:
+    """Unix nanoseconds."""
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000
 
 
@@ -180,7 +202,8 @@ def entry_of_message(message: Stored) -> Entry:
     shown = data.model_dump(
         include={
             "call", "actor", "roles", "auth", "client", "method", "tool", "mutating", "arguments", "reason",
-            "change_id", "rule", "message", "attempts", "duration_ms",
+            "change_id", "rule", "message", "attempts", "duration_ms", "version", "instance", "trace_id",
+            "approver", "target", "details", "address", "result_bytes", "result_digest",
         }
     )  # fmt: skip
     return Entry(

@@ -1,6 +1,6 @@
 """The table of the record. Names start with `audit_`, so that several stores may share one database."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, MetaData, String, Table, Text, text
 
 metadata = MetaData()
 
@@ -39,6 +39,19 @@ event = Table(
     Index("audit_event_actor", "actor", "stored_ns"),
     Index("audit_event_tool", "tool", "stored_ns"),
     Index("audit_event_id", "event_id"),
+    Index("audit_event_service", "service", "stored_ns"),
+    Index("audit_event_stage", "stage", "stored_ns"),
+    Index("audit_event_outcome", "outcome", "stored_ns"),
+    Index("audit_event_sequence", "sequence"),
+    Index(
+        "audit_event_writes", "stored_ns", sqlite_where=text("mutating IS 1"), postgresql_where=text("mutating IS true")
+    ),
+    Index(
+        "audit_event_unreadable",
+        "stored_ns",
+        sqlite_where=text("unreadable IS 1"),
+        postgresql_where=text("unreadable IS true"),
+    ),
     postgresql_partition_by="RANGE (stored_ns)",
 )
 """`stream` names one life of the stream (its name and creation time): a stream made anew counts from 1 again."""
