@@ -49,7 +49,9 @@ async def fill(client: Client, count: int) -> None:
     js = client.jetstream(publish_async_max_pending=4_000)
     for number in range(count):
         stage = "requested" if number % 2 == 0 else "completed"
-        await js.publish_async(f"audit.edge.{stage}", event(number), wait_stall=30.0)
+        await js.publish_async(
+            f"audit.edge.{stage}", event(number), wait_stall=30.0, headers={"Nats-Msg-Id": f"e-{number}"}
+        )
     await js.publish_async_completed()
 
 

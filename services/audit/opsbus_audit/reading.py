@@ -24,8 +24,8 @@ _ROWS = 2_000
 _CLOCKS_NS = 3_600 * 1_000_000_000
 """The clocks of two servers may differ this much. Nanoseconds."""
 
-Batch = list[tuple[Recorded, Any]]
-"""What was recorded, each with its JSON: None where the bytes are none."""
+Batch = list[Recorded]
+"""What was recorded. Not as JSON: thousands of objects that live on would cost more than reading them twice."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,8 @@ async def from_store(
             after = (rows[-1].stored_ns, rows[-1].sequence)
 
 
-def _read(row: Any) -> tuple[Recorded, Any]:
-    payload = bytes(row.payload)
-    recorded = Recorded(row.sequence, row.stored_ns, row.subject, orjson.loads(row.headers), payload)
-    return recorded, json_of(payload)
+def _read(row: Any) -> Recorded:
+    return Recorded(row.sequence, row.stored_ns, row.subject, orjson.loads(row.headers), bytes(row.payload))
 
 
 async def from_stream(
@@ -98,17 +96,22 @@ async def from_stream(
     until = nanos(question.until) if question.until else None
     last = question.last
     async for batch in StreamReader(client, wanted).batches():
-        kept: Batch = []
-        for recorded in batch:
-            if (until is not None and recorded.stored_ns > until) or (last is not None and recorded.sequence > last):
-                if kept:
-                    yield kept
-                return
-            event = json_of(recorded.payload)
-            if passes is None or passes(recorded, event):
-                kept.append((recorded, event))
+        inside = _until(batch, until, last)
+        kept = inside if passes is None else [item for item in inside if passes(item, json_of(item.payload))]
         if kept or follow:
             yield kept
+        if len(inside) < len(batch):
+            return
+
+
+def _until(batch: Batch, until: int | None, last: int | None) -> Batch:
+    """The batch up to the end of the range."""
+    if until is None and last is None:
+        return batch
+    for at, item in enumerate(batch):
+        if (until is not None and item.stored_ns > until) or (last is not None and item.sequence > last):
+            return batch[:at]
+    return batch
 
 
 async def from_both(

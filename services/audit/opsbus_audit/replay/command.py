@@ -10,7 +10,7 @@ import typer
 from opsbus.commands.output import fail
 from opsbus_audit.access import Access, Source, opened, run
 from opsbus_audit.ordered import Recorded
-from opsbus_audit.reading import Batch
+from opsbus_audit.reading import Batch, json_of
 from opsbus_audit.replay.forms import Form, line_writer
 from opsbus_audit.replay.onto_subject import NotPublishedError, Publisher, checked
 from opsbus_audit.replay.pace import Pace, speed_of
@@ -70,9 +70,9 @@ async def write(
     count = 0
     async for batch in access.events(question, follow=follow):
         if pace.waits:
-            for recorded, event in batch:
+            for recorded in batch:
                 await pace.wait(recorded)
-                out.write(make(recorded, event))
+                out.write(make(recorded, json_of(recorded.payload)))
                 out.flush()
         elif batch:
             out.write(_lines(make, batch))
@@ -82,16 +82,16 @@ async def write(
 
 
 def _lines(make: Callable[[Recorded, Any], bytes], batch: Batch) -> bytes:
-    return b"".join([make(recorded, event) for recorded, event in batch])
+    return b"".join([make(recorded, json_of(recorded.payload)) for recorded in batch])
 
 
 async def _publish(access: Access, question: Question, pace: Pace, subject: str, follow: bool) -> int:
     publisher = Publisher(access.client, subject, access.refused)
     async for batch in access.events(question, follow=follow):
-        for recorded, event in batch:
+        for recorded in batch:
             if pace.waits:
                 await pace.wait(recorded)
-            await publisher.publish(recorded, event)
+            await publisher.publish(recorded)
             if pace.waits or publisher.count == 1:
                 await publisher.flush()
         await publisher.flush()

@@ -2,7 +2,6 @@
 core messages, to whoever listens."""
 
 import re
-from typing import Any
 
 from nats import errors
 from nats.aio.client import Client
@@ -43,7 +42,7 @@ class Publisher:
         self._refused = refused
         self.count = 0
 
-    async def publish(self, recorded: Recorded, _event: Any) -> None:
+    async def publish(self, recorded: Recorded) -> None:
         """One event, byte for byte, with its number and its time as headers."""
         headers = {SEQUENCE: str(recorded.sequence), STORED_AT: stored_at(recorded.stored_ns)}
         await self._client.publish(f"{self._subject}.{recorded.subject}", recorded.payload, headers=headers)
