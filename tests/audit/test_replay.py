@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from opsbus.testing.bus import Bus
-from opsbus_audit.ordered import BUFFER_MAX, Range, Recorded, StreamReader
+from opsbus_audit.ordered import BATCH_MAX, Range, Recorded, StreamReader
 from opsbus_audit.record import Stored
 from opsbus_audit.replay.forms import Timeline
 from opsbus_audit.replay.pace import Pace, speed_of
@@ -218,7 +218,7 @@ async def test_follow_goes_on_with_what_comes(bus: Bus, edge: Any) -> None:
 
 
 async def test_a_reader_survives_a_restart_and_a_slow_reader_loses_nothing(bus: Bus, edge: Any) -> None:
-    count = BUFFER_MAX + 500
+    count = BATCH_MAX + 500
     await edge.many(count)
     client = await bus.connect("auditor")
     seen: list[int] = []

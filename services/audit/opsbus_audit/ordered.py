@@ -21,8 +21,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from opsbus_contracts.streams import AUDIT
 
-BUFFER_MAX = 4_096
-"""Messages held for a reader that is slower than the bus; then the server waits."""
+BATCH_MAX = 2_000
+"""Messages handed out at once. What a slow reader has not taken waits in the client, within the server's window."""
 
 _HEARTBEAT_S = 2.0
 _SILENCE_MAX_S = 3 * _HEARTBEAT_S
@@ -69,9 +69,6 @@ class StreamReader:
         self._client = client
         self._js = client.jetstream(timeout=5.0)
         self._wanted = wanted
-        self._buffer: list[Recorded] = []
-        self._filled = asyncio.Event()
-        self._emptied = asyncio.Event()
         self._subscription: Subscription | None = None
         self._name = ""
         self._next = 1
@@ -90,23 +87,37 @@ class StreamReader:
         """
         await self._start()
         try:
-            while not (self._over and not self._buffer):
-                if not self._buffer:
-                    self._filled.clear()
-                    try:
-                        await asyncio.wait_for(self._filled.wait(), 1.0)
-                    except TimeoutError:
-                        await self._mend()
-                        yield []
-                        continue
-                batch, self._buffer = self._buffer, []
-                self._emptied.set()
-                if batch:
+            while not self._over:
+                messages = await self._take()
+                batch = await self._read(messages)
+                if batch or not messages:
                     yield batch
-                if self._broken:
-                    await self._mend()
+                await self._mend()
         finally:
             await self._stop()
+
+    async def _take(self) -> list[Msg]:
+        """All that has arrived, and at least one message unless none comes within a second."""
+        subscription = self._subscription
+        if subscription is None:
+            raise RuntimeError("the stream is read before start")
+        # The client's queue is emptied here: its callbacks and its iterator take as long as all the rest does.
+        queue = subscription._pending_queue
+        if queue.empty():
+            try:
+                messages = [await subscription.next_msg(timeout=1.0)]
+            except TimeoutError:
+                return []
+        else:
+            messages = []
+        bytes_taken = 0
+        while len(messages) < BATCH_MAX and not queue.empty():
+            message = queue.get_nowait()
+            bytes_taken += len(message.data)
+            messages.append(message)
+        subscription._pending_size -= bytes_taken
+        self._heard = time.monotonic()
+        return messages
 
     async def _start(self) -> None:
         if self._wanted.to_end:
@@ -127,7 +138,7 @@ class StreamReader:
         self._next = 1
         self._heard = time.monotonic()
         inbox = self._client.new_inbox()
-        self._subscription = await self._client.subscribe(inbox, cb=self._receive)
+        self._subscription = await self._client.subscribe(inbox)
         self._name = f"read-{secrets.token_hex(6)}"
         config = ConsumerConfig(
             name=self._name,
@@ -147,33 +158,34 @@ class StreamReader:
         if self._end is not None and not (info.num_pending or delivered):
             self._over = True
 
-    async def _receive(self, message: Msg) -> None:
-        self._heard = time.monotonic()
-        if not message.reply.startswith(_STORED):
-            await self._control(message)
-            return
-        tokens = message.reply.split(".")
-        at = 5 if len(tokens) == _V1_TOKENS else 7
-        if self._broken or self._over or tokens[at - 2] != self._name:
-            return
-        if int(tokens[at + 1]) != self._next:
-            self._broken = True
-            self._filled.set()
-            return
-        self._next += 1
-        sequence = int(tokens[at])
-        if self._end is not None and sequence > self._end:
-            self._over = True
-            self._filled.set()
-            return
-        self._last_given = sequence
-        self._buffer.append(Recorded(sequence, int(tokens[at + 2]), message.subject, message.headers, message.data))
-        if self._end is not None and (sequence == self._end or tokens[at + 3] == "0"):
-            self._over = True
-        self._filled.set()
-        while len(self._buffer) >= BUFFER_MAX and not self._over:
-            self._emptied.clear()
-            await self._emptied.wait()
+    async def _read(self, messages: list[Msg]) -> list[Recorded]:
+        """What the messages are, up to a gap or the end."""
+        batch: list[Recorded] = []
+        name, end, expected = self._name, self._end, self._next
+        for message in messages:
+            reply = message.reply
+            if not reply.startswith(_STORED):
+                self._next = expected
+                await self._control(message)
+                continue
+            tokens = reply.split(".")
+            at = 5 if len(tokens) == _V1_TOKENS else 7
+            if tokens[at - 2] != name or tokens[at + 1] != str(expected):
+                self._broken = True
+                break
+            expected += 1
+            sequence = int(tokens[at])
+            if end is not None:
+                if sequence > end:
+                    self._over = True
+                    break
+                if sequence == end or tokens[at + 3] == "0":
+                    self._over = True
+            batch.append(Recorded(sequence, int(tokens[at + 2]), message.subject, message.headers, message.data))
+        self._next = expected
+        if batch:
+            self._last_given = batch[-1].sequence
+        return batch
 
     async def _control(self, message: Msg) -> None:
         headers = message.headers or {}
@@ -181,9 +193,8 @@ class StreamReader:
         if stalled.startswith("$JS.FC."):
             await self._client.publish(stalled)
         delivered = headers.get("Nats-Last-Consumer", "")
-        if delivered.isdecimal() and int(delivered) >= self._next and not self._over:
+        if delivered.isdecimal() and int(delivered) >= self._next:
             self._broken = True
-            self._filled.set()
 
     async def _mend(self) -> None:
         """Begin again after the last message, when one is missing or the server has forgotten the consumer."""
@@ -207,8 +218,6 @@ class StreamReader:
                 await asyncio.sleep(_RETRY_S)
 
     async def _stop(self) -> None:
-        # A callback that waits for room must not wait for a reader that has gone.
-        self._emptied.set()
         subscription, self._subscription = self._subscription, None
         if subscription is None or self._client.is_closed:
             return

@@ -140,9 +140,9 @@ def json_of(payload: bytes) -> Any:
     """The event in a payload; None: the bytes are no JSON object with data."""
     try:
         event = orjson.loads(payload)
-    except orjson.JSONDecodeError:
+        return event if type(event["data"]) is dict else None
+    except (orjson.JSONDecodeError, KeyError, TypeError, IndexError):
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("data"), dict) else None
 
 
 def outcome_of_data(data: dict[str, Any]) -> str:

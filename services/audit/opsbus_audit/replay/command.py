@@ -1,5 +1,6 @@
 """What ``opsbus audit replay`` does: read, wait until an event is due, write it or publish it."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -67,6 +68,9 @@ async def write(
 ) -> int:
     """Write what matches; gives the number of lines' events."""
     make = line_writer(form, colour=colour)
+    # Nothing here refers to itself, and looking for what does takes a tenth of the time.
+    gc.freeze()
+    gc.set_threshold(100_000)
     count = 0
     async for batch in access.events(question, follow=follow):
         if pace.waits:

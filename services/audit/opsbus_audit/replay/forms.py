@@ -5,6 +5,7 @@ import base64
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -50,14 +51,14 @@ def line_writer(form: Form, *, colour: bool) -> Callable[[Recorded, Any], bytes]
 
 def ndjson(recorded: Recorded, event: Any) -> bytes:
     """``{"sequence", "stored_at", "subject", "event"}``; ``raw`` in base64 where the bytes are no event."""
-    head = b'{"sequence":%d,"stored_at":"%s","subject":%s,' % (
-        recorded.sequence,
-        stored_at(recorded.stored_ns).encode(),
-        orjson.dumps(recorded.subject),
-    )
+    sequence, stored_ns, subject, _, payload = recorded
+    seconds, rest = divmod(stored_ns, 1_000_000_000)
     if event is None:
-        return head + b'"raw":"' + base64.b64encode(recorded.payload) + b'"}\n'
-    return head + b'"event":' + _on_one_line(recorded.payload, event) + b"}\n"
+        name, value = b"raw", b'"' + base64.b64encode(payload) + b'"'
+    else:
+        name, value = b"event", _on_one_line(payload, event)
+    parts = (sequence, _second(seconds), rest, _json_string(subject), name, value)
+    return b'{"sequence":%d,"stored_at":"%s.%09dZ","subject":%s,"%s":%s}\n' % parts
 
 
 def cloudevent(recorded: Recorded, event: Any) -> bytes:
@@ -69,10 +70,20 @@ def _on_one_line(payload: bytes, event: Any) -> bytes:
     return orjson.dumps(event) if b"\n" in payload or b"\r" in payload else payload
 
 
+@lru_cache(maxsize=512)
+def _second(seconds: int) -> bytes:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}".encode()
+
+
+@lru_cache(maxsize=512)
+def _json_string(text: str) -> bytes:
+    return orjson.dumps(text)
+
+
 def stored_at(stored_ns: int) -> str:
     """RFC 3339 with nanoseconds."""
     seconds, rest = divmod(stored_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    return f"{_second(seconds).decode()}.{rest:09d}Z"
 
 
 class Timeline:
