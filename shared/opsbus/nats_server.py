@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from opsbus.nats_accounts import accounts, move_store
 from opsbus_contracts.permissions import grants
 
 _PR_SET_PDEATHSIG = 1
@@ -62,21 +63,24 @@ class ServerOptions:
     max_store_bytes: int = 128 * 1024**3
     dies_with_parent: bool = False
     """On Linux: ends when the thread that started it ends, however that is. For tests: a killed run leaves nothing."""
+    onlookers: Mapping[str, str] = field(default_factory=dict)
+    """Public nkeys of those who may hear and say everything to workers and edges. For tests."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further settings of the server, by name."""
 
 
 def server_config(options: ServerOptions, port: int) -> str:
     """The configuration file. JSON is valid NATS configuration."""
-    users = [
-        {"nkey": public, "permissions": permissions(identity)} for identity, public in sorted(options.users.items())
-    ]
+    users: dict[str, dict[str, Any]] = {
+        identity: {"nkey": public, "permissions": permissions(identity)} for identity, public in options.users.items()
+    }
+    users |= {name: {"nkey": public} for name, public in options.onlookers.items()}
     config: dict[str, Any] = {
         "server_name": options.name,
         "host": options.host,
         "port": port,
         "max_payload": 1024 * 1024,
-        "authorization": {"users": users},
+        "accounts": accounts(users),
         "jetstream": {
             "store_dir": str(options.store_dir),
             "max_file_store": options.max_store_bytes,
@@ -134,6 +138,7 @@ class NatsServer:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         self.options.store_dir.mkdir(parents=True, exist_ok=True)
+        move_store(self.options.store_dir)
         if self.port == 0:
             self.port = free_port(self.options.host)
         self._write_config()

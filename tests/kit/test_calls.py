@@ -258,11 +258,11 @@ async def test_malformed_headers(run_worker, caller, headers):
 
 
 async def test_unknown_tool_and_method(run_worker, caller, bus):
-    provisioner = Caller(await bus.connect("provisioner"), bus.signer)  # an edge may not publish a method there is not
-    await provisioner.start()
+    onlooker = Caller(await bus.connect("onlooker"), bus.signer)  # an edge may not publish a method there is not
+    await onlooker.start()
     async with run_worker(worker):
         unknown = (await caller.call("test", "wriet")).error
-        method = (await provisioner.send("mcp.test.resource_reads", {})).error
+        method = (await onlooker.send("mcp.test.resource_reads", {})).error
     assert unknown.code is ErrorCode.UNKNOWN_TOOL
     assert unknown.did_you_mean == ["write"]
     assert method.code is ErrorCode.UNKNOWN_METHOD

@@ -129,7 +129,7 @@ def test_production_writes_are_on_disk_before_they_are_acknowledged(tmp_path):
     options = ServerOptions(store_dir=tmp_path, users={"edge": "UX"})
     config = json.loads(server_config(options, 4222))
     assert config["jetstream"]["sync_interval"] == "always"
-    (user,) = config["authorization"]["users"]
+    (user,) = config["accounts"]["BUS"]["users"]
     assert user["nkey"] == "UX"
     assert "tool.*.*" in user["permissions"]["publish"]["allow"]
 

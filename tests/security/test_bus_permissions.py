@@ -82,7 +82,7 @@ async def denied(bus: Bus) -> str:
     ],
 )
 async def test_publishing_beyond_the_grant_is_denied(bus: Bus, identity: str, subjects: list[str]) -> None:
-    listener = await bus.connect("provisioner")
+    listener = await bus.connect("onlooker")
     heard: list[str] = []
 
     async def hear(msg: Any) -> None:

@@ -80,5 +80,5 @@ def _show_identity(service: str) -> None:
         "# The worker's seed: secret, shown once. Keep it in a file and name that in OPSBUS_NATS_SEED_FILE.\n"
         f"{key.seed}\n"
     )
-    typer.echo(f"# For 'authorization.users' of the NATS server: the identity '{service}' and all it may do.")
+    typer.echo(f"# For 'accounts.BUS.users' of the NATS server: the identity '{service}' and all it may do.")
     typer.echo(json.dumps(block, indent=2))

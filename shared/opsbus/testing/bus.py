@@ -17,6 +17,9 @@ from opsbus_contracts.permissions import PLATFORM_IDENTITIES
 SERVICES = ("audit", "billing", "cmdb", "demo", "json", "k8s", "monitoring", "test")
 """Identities that are there from the start; ``add_service`` makes more."""
 
+ONLOOKER = "onlooker"
+"""Hears and says everything but what is JetStream's own. No such identity is on a real bus."""
+
 
 class Bus:
     """The bus of a test. ``url`` and ``credentials`` are all another process needs."""
@@ -28,6 +31,7 @@ class Bus:
         options = ServerOptions(
             store_dir=folder / "data",
             users=dict(self._users),
+            onlookers={ONLOOKER: self._seed(ONLOOKER)},
             sync_always=False,
             name="test",
             dies_with_parent=True,
@@ -58,7 +62,8 @@ class Bus:
 
     def credentials(self, identity: str) -> Path:
         """The seed file of an identity; a service that is new is added."""
-        self.add_service(identity)
+        if identity != ONLOOKER:
+            self.add_service(identity)
         return self._seeds / f"{identity}.nk"
 
     def add_service(self, service: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from opsbus.nats_accounts import move_store
 from opsbus.nats_server import ServerOptions, binary, server_config
 from opsbus.up import labtokens, ports, probe
 from opsbus.up.folder import Folder, write_private
@@ -50,8 +51,13 @@ def nats_spec(folder: Folder, keyring: Keyring, port: int) -> Spec:
         log=folder.log(NATS),
         command=lambda: Command((str(binary()), "--config", str(config)), {}),
         probe=probe.bus_ready(ports.HOST, port),
-        before_start=lambda: write_private(config, server_config(options, port)),
+        before_start=lambda: _before_nats(config, options, port),
     )
+
+
+def _before_nats(config: Path, options: ServerOptions, port: int) -> None:
+    move_store(options.store_dir)
+    write_private(config, server_config(options, port))
 
 
 def service_specs(plan: Plan, services: Sequence[Installed]) -> list[Spec]:
