@@ -124,14 +124,8 @@ def _worker(service: str) -> Grants:
         *(grant for bucket in own_buckets for grant in _kv_read(bucket, f"{service}.>")),
         *_kv_read("KEYS"),
         *_kv_watch("QUARANTINE"),
-        f"$O.BLOBS.C.{service}.>",
-        "$O.BLOBS.M.>",
-        "$JS.API.STREAM.INFO.OBJ_BLOBS",
-        "$JS.API.DIRECT.GET.OBJ_BLOBS.>",
-        "$JS.API.STREAM.MSG.GET.OBJ_BLOBS",
-        "$JS.API.CONSUMER.CREATE.OBJ_BLOBS.>",
-        "$JS.API.CONSUMER.DELETE.OBJ_BLOBS.>",
-        "$JS.FC.>",
+        *(f"$O.BLOBS.{part}.{service}.>" for part in ("C", "M")),
+        *(f"$JS.API.DIRECT.GET.OBJ_BLOBS.$O.BLOBS.{part}.{service}.>" for part in ("C", "M")),
     ]
     for stream, name in ((spec.stream, spec.name) for spec in CONSUMERS if spec.service == service):
         publish += [

@@ -38,6 +38,9 @@ class BucketSpec(NamedTuple):
     limit_marker_ttl_s: float = 0.0
     """How long the marker of an expired key stays, so that watchers see the expiry. Seconds; 0: no marker."""
     max_value_bytes: int = 1_000_000
+    rollup: bool = False
+    """Whether a write may let go what the key, or the whole bucket, held before (``Nats-Rollup``). Only where all who
+    may write may write every key."""
 
 
 class ObjectStoreSpec(NamedTuple):
@@ -80,7 +83,9 @@ APIKEYS = BucketSpec("APIKEYS", "API keys, as digests.", 0.0, history=5)
 KEYUSE = BucketSpec("KEYUSE", "When each API key was used last.", 0.0)
 QUARANTINE = BucketSpec("QUARANTINE", "Who and what is shut out.", 0.0, history=5)
 LIMITS = BucketSpec("LIMITS", "Token buckets from which edges lease.", 2 * DAY_S)
-SUBJECTKEYS = BucketSpec("SUBJECTKEYS", "Keys of personal data in the record; one that is gone forgets a person.", 0.0)
+SUBJECTKEYS = BucketSpec(
+    "SUBJECTKEYS", "Keys of personal data in the record; one that is gone forgets a person.", 0.0, rollup=True
+)
 BUCKETS: tuple[BucketSpec, ...] = (
     CATALOG,
     KEYS,

@@ -1,9 +1,11 @@
 """Results too large for a message: kept in the Object Store BLOBS for a day, read as a resource.
 
-The objects are as ADR-20 has them, so that ``nats object get BLOBS <service>/<id>`` reads them too. They are written
-here and not by nats-py, because a service may write chunks under its own name alone.
+Chunks and entry lie under subjects that carry the service's name in the clear, so that the server lets a service write
+and read its own alone. That is why they are not as ADR-20 has objects: there an entry's subject is the name in base64,
+which no permission can tell apart.
 """
 
+import asyncio
 import base64
 import re
 import secrets
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 from nats import errors
 from nats.js import JetStreamContext
+from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
 from opsbus.content import ResourceContents, ResourceLink
@@ -33,8 +36,8 @@ PART_BYTES = 4 * CHUNK_BYTES
 
 _STREAM = f"OBJ_{BLOBS.name}"
 _ID = re.compile(r"^[0-9a-f]{32}$")
-_SEQUENCES = "Opsbus-Sequences"
 _TIMEOUT_S = 5.0
+_LAG_S = 0.2
 
 
 def serve_blobs(worker: "Worker", permission: str) -> None:
@@ -91,8 +94,7 @@ class Stored(NamedTuple):
 
     size: int
     mime_type: str
-    sequences: list[int]
-    """Of its chunks in the stream."""
+    chunks: int
 
 
 async def look_up(js: JetStreamContext, service: str, blob_id: str) -> Stored:
@@ -103,60 +105,54 @@ async def look_up(js: JetStreamContext, service: str, blob_id: str) -> Stored:
     """
     if not _ID.fullmatch(blob_id):
         raise _not_found(blob_id)
+    message = await _last(js, _meta_subject(service, blob_id), blob_id)
     try:
-        message = await js.get_last_msg(_STREAM, _meta_subject(service, blob_id))
         meta = orjson.loads(message.data or b"{}")
-        headers = meta["headers"]
-        sequences = [int(number) for number in headers[_SEQUENCES][0].split(",") if number]
-        return Stored(int(meta["size"]), headers["Content-Type"][0], sequences)
-    except NotFoundError:
-        raise _not_found(blob_id) from None
-    except (errors.Error, TimeoutError) as error:
-        raise _unreadable(error) from error
+        return Stored(int(meta["size"]), meta["headers"]["Content-Type"][0], int(meta["chunks"]))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise _damaged() from error
 
 
-async def fetch(js: JetStreamContext, service: str, blob_id: str, sequences: list[int]) -> bytes:
+async def fetch(js: JetStreamContext, service: str, blob_id: str, chunks: range) -> bytes:
     """The bytes of these chunks.
 
     Raises:
-        ToolError: ``not_found``, ``unavailable``; ``backend_error`` when a chunk is another's.
+        ToolError: ``not_found``, ``unavailable``.
     """
-    subject = _chunk_subject(service, blob_id)
-    chunks = []
+    parts = [await _last(js, _chunk_subject(service, blob_id, number), blob_id) for number in chunks]
+    return b"".join(part.data or b"" for part in parts)
+
+
+async def _last(js: JetStreamContext, subject: str, blob_id: str) -> RawStreamMsg:
+    """What is stored under a subject. A replica that answers may not have it yet: it is asked twice."""
     try:
-        for sequence in sequences:
-            message = await js.get_msg(_STREAM, sequence)
-            if message.subject != subject:
-                raise _damaged()
-            chunks.append(message.data or b"")
+        try:
+            return await js.get_last_msg(_STREAM, subject, direct=True)
+        except NotFoundError:
+            await asyncio.sleep(_LAG_S)
+            return await js.get_last_msg(_STREAM, subject, direct=True)
     except NotFoundError:
         raise _not_found(blob_id) from None
     except (errors.Error, TimeoutError) as error:
         raise _unreadable(error) from error
-    return b"".join(chunks)
 
 
 async def _write(js: JetStreamContext, service: str, blob_id: str, data: bytes, mime_type: str) -> None:
-    subject = _chunk_subject(service, blob_id)
-    sequences = []
-    for start in range(0, len(data), CHUNK_BYTES):
-        stored = await js.publish(subject, data[start : start + CHUNK_BYTES], timeout=_TIMEOUT_S)
-        sequences.append(stored.seq)
+    chunks = range(-(-len(data) // CHUNK_BYTES))
+    for number in chunks:
+        chunk = data[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
+        await js.publish(_chunk_subject(service, blob_id, number), chunk, timeout=_TIMEOUT_S)
     meta = {
         "name": f"{service}/{blob_id}",
-        "headers": {"Content-Type": [mime_type], _SEQUENCES: [",".join(map(str, sequences))]},
+        "headers": {"Content-Type": [mime_type]},
         "options": {"max_chunk_size": CHUNK_BYTES},
         "bucket": BLOBS.name,
-        "nuid": f"{service}.{blob_id}",
         "size": len(data),
         "mtime": datetime.now(UTC).isoformat(),
-        "chunks": len(sequences),
+        "chunks": len(chunks),
         "digest": f"SHA-256={base64.urlsafe_b64encode(sha256(data).digest()).decode()}",
     }
-    headers = {"Nats-Rollup": "sub"}
-    await js.publish(_meta_subject(service, blob_id), orjson.dumps(meta), timeout=_TIMEOUT_S, headers=headers)
+    await js.publish(_meta_subject(service, blob_id), orjson.dumps(meta), timeout=_TIMEOUT_S)
 
 
 async def _whole(ctx: "Context[Any]", service: str, blob_id: str) -> ResourceContents:
@@ -169,14 +165,14 @@ async def _whole(ctx: "Context[Any]", service: str, blob_id: str) -> ResourceCon
             hint=f"Read its {parts} parts: {_uri(service, blob_id)}/parts/0 to {parts - 1}.",
             details={"bytes": stored.size, "parts": parts},
         )
-    data = await fetch(ctx.jetstream, service, blob_id, stored.sequences)
+    data = await fetch(ctx.jetstream, service, blob_id, range(stored.chunks))
     return _contents(_uri(service, blob_id), data, stored.mime_type)
 
 
 async def _part(ctx: "Context[Any]", service: str, blob_id: str, part: int) -> ResourceContents:
     stored = await look_up(ctx.jetstream, service, blob_id)
     chunks = PART_BYTES // CHUNK_BYTES
-    wanted = stored.sequences[part * chunks : (part + 1) * chunks] if part >= 0 else []
+    wanted = range(stored.chunks)[part * chunks : (part + 1) * chunks] if part >= 0 else range(0)
     if not wanted:
         raise ToolError(ErrorCode.NOT_FOUND, f"the blob has no part {part}", hint="Parts count from 0.")
     piece = await fetch(ctx.jetstream, service, blob_id, wanted)
@@ -199,12 +195,12 @@ def _uri(service: str, blob_id: str) -> str:
     return f"opsbus://{service}/blobs/{blob_id}"
 
 
-def _chunk_subject(service: str, blob_id: str) -> str:
-    return f"$O.{BLOBS.name}.C.{service}.{blob_id}"
+def _chunk_subject(service: str, blob_id: str, number: int) -> str:
+    return f"$O.{BLOBS.name}.C.{service}.{blob_id}.{number}"
 
 
 def _meta_subject(service: str, blob_id: str) -> str:
-    return f"$O.{BLOBS.name}.M.{base64.urlsafe_b64encode(f'{service}/{blob_id}'.encode()).decode()}"
+    return f"$O.{BLOBS.name}.M.{service}.{blob_id}"
 
 
 def _unreadable(error: Exception) -> ToolError:

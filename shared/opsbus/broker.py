@@ -70,7 +70,7 @@ class _Answers(BaseMiddleware):
             exc_type is None
             or not issubclass(exc_type, Exception)
             or not isinstance(self.msg, Msg)
-            or not self.msg.reply
+            or not is_inbox(self.msg.reply)
         ):
             return False
         await self.msg._client.publish(self.msg.reply, _FAILED_BODY, headers=dict(_FAILED_HEADERS))
@@ -92,6 +92,12 @@ _FAILED_HEADERS = {
     Header.ERROR_CODE.value: ErrorCode.INTERNAL.value,
     Header.EXECUTED.value: Executed.UNKNOWN.value,
 }
+
+
+def is_inbox(reply: str) -> bool:
+    """Whether an answer may go there. A worker may answer wherever it is asked to, by the server's leave: a request
+    with the reply subject ``audit.edge.completed`` would have it write the record for somebody else."""
+    return reply.startswith("_INBOX.")
 
 
 async def _raw(message: Any) -> Any:
@@ -122,7 +128,7 @@ class CallBroker:
         )
 
         async def handle(msg: Msg) -> NatsResponse | None:
-            if not msg.reply:
+            if not is_inbox(msg.reply):
                 return None  # whoever cannot be answered is not served: an outcome must be told
             body, headers = await handler(msg)
             if len(body) > BODY_BYTES_MAX:

@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from opsbus.broker import is_inbox
 from opsbus.registry import Registry
 
 VERBS = ("PING", "INFO", "STATS")
@@ -102,7 +103,7 @@ class Discovery:
 
     def _responder(self, reply: Callable[[], dict[str, Any]]) -> Any:
         async def respond(msg: Msg) -> None:
-            if msg.reply:
+            if is_inbox(msg.reply):
                 await self._client.publish(msg.reply, orjson.dumps(reply()))
 
         return respond

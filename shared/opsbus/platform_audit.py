@@ -70,7 +70,7 @@ class PlatformAudit:
             **more,
         )
         event = AuditEvent(
-            id=f"{self.instance}-{self._seq}",
+            id=f"{self.instance}-{self._seq}-{secrets.token_hex(8)}",
             source=source(self._identity, self.instance),
             type=f"opsbus.audit.v1.{stage.value}",
             subject=target or None,

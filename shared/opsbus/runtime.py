@@ -37,6 +37,9 @@ from opsbus.worker import Worker
 from opsbus_contracts import Cancel, ErrorCode
 from opsbus_contracts.subjects import cancel_subject
 
+_STREAM = "Nats-Stream"
+"""Header that JetStream puts on what it sends out of a stream."""
+
 
 class Runtime:
     """An instance. ``start`` returns when it is ready, ``stop`` when everything it took is answered."""
@@ -217,6 +220,8 @@ class Runtime:
             self.lost.set()
 
     async def _cancel(self, msg: Msg) -> None:
+        if _STREAM in (msg.headers or {}):
+            return  # the value of a key, sent here as JetStream's answer by whoever asked for it
         try:
             cancel = Cancel.model_validate_json(msg.data)
         except ValidationError:

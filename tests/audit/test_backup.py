@@ -68,8 +68,8 @@ async def filled(bus: Bus, run_worker: Any, url: str) -> None:
     keys = await js.key_value("APIKEYS")
     await keys.put("a1b2c3d4e5f6", b"first")
     await keys.put("a1b2c3d4e5f6", b"second")
-    blobs = await js.object_store("BLOBS")
-    await blobs.put("large", os.urandom(700_000))
+    for number in range(6):
+        await js.publish(f"$O.BLOBS.C.demo.large.{number}", os.urandom(120_000))
     async with run_worker(build(), database_url=url):
         store = AuditStore(url)
         await reached(store, await life(bus), EVENTS)

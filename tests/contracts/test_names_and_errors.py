@@ -35,7 +35,7 @@ def test_a_code_of_a_later_release_reads_as_internal_and_keeps_its_message() -> 
 def test_a_worker_is_granted_its_own_subjects_only() -> None:
     found = grants("billing")
     for subject in (*found.publish, *found.subscribe):
-        assert "billing" in subject or subject.startswith(("$JS.", "$SRV.", "$O.BLOBS.M")), subject
+        assert "billing" in subject or subject.startswith(("$JS.", "$SRV.")), subject
     assert "tool.billing.* billing" in found.subscribe
     assert not any(subject.startswith(("tool.", "audit.edge", "$JS.API.STREAM.UPDATE")) for subject in found.publish)
 

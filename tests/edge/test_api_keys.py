@@ -222,7 +222,7 @@ async def test_changes_made_while_an_edge_was_away_hold_when_it_is_back(run_edge
         for key in (gone, kept):
             await becomes(running, key, 200)
         bucket = await (await bus.jetstream()).key_value("APIKEYS")
-        await bucket.purge(gone.split("_")[1])
+        await bucket.delete(gone.split("_")[1])
         await becomes(running, gone, 401)
         bus.server.restart()
         await becomes(running, kept, 200)

@@ -53,13 +53,16 @@ async def test_a_large_one_is_read_in_parts(run_worker, caller):
     assert parts[3].error.code is ErrorCode.NOT_FOUND
 
 
-async def test_the_nats_client_reads_it_too(run_worker, caller, bus):
+async def test_it_lies_under_its_services_name(run_worker, caller, bus):
     async with run_worker(worker):
         (link,) = (await caller.call("test", "export", {"size": 200_000})).result["content"]
-    store = await (await bus.jetstream()).object_store("BLOBS")
-    found = await store.get(f"test/{link['uri'].rsplit('/', 1)[1]}")
-    assert len(found.data) == 200_000
-    assert found.info.bucket == "BLOBS"
+    blob_id = link["uri"].rsplit("/", 1)[1]
+    state = await (await bus.jetstream()).stream_info("OBJ_BLOBS", subjects_filter=">")
+    assert set(state.state.subjects) == {
+        f"$O.BLOBS.M.test.{blob_id}",
+        f"$O.BLOBS.C.test.{blob_id}.0",
+        f"$O.BLOBS.C.test.{blob_id}.1",
+    }
 
 
 @pytest.mark.parametrize("blob_id", ["0" * 32, "x", "..%2F..", "A" * 32])
