@@ -8,8 +8,11 @@ from opsbus.settings import SettingsError
 from opsbus_cmdb import prompts, seed
 from opsbus_cmdb.asset_tools import asset_record, assets_overview, query_assets
 from opsbus_cmdb.change_tools import get_change_records
+from opsbus_cmdb.conflict_tools import check_change_conflicts
 from opsbus_cmdb.http_inventory import HttpInventory
+from opsbus_cmdb.impact_tools import get_impact
 from opsbus_cmdb.inventory import Inventory
+from opsbus_cmdb.owner_tools import who_owns
 from opsbus_cmdb.settings import CmdbSettings
 from opsbus_cmdb.status_tools import ASSETS_URI, update_asset_status
 from opsbus_cmdb.store import EmbeddedInventory
@@ -60,6 +63,9 @@ def build() -> Worker:
     made.tool(permission=READ, read_only=True, title="Find assets")(query_assets)
     made.tool(permission=READ, read_only=True, title="Service topology")(get_service_topology)
     made.tool(permission=READ, read_only=True, title="Change records")(get_change_records)
+    made.tool(permission=READ, read_only=True, title="Conflicts of a change")(check_change_conflicts)
+    made.tool(permission=READ, read_only=True, title="What would be hit")(get_impact)
+    made.tool(permission=READ, read_only=True, title="Who owns it")(who_owns)
     made.tool(permission=WRITE, destructive=True, title="Set an asset's status")(update_asset_status)
     made.resource(
         ASSETS_URI, name="assets", permission=READ, mime_type="application/json", subscribable=True, title="Assets"
