@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from opsbus import logins
 from opsbus.settings import Settings, load
 from opsbus.up.folder import Folder, read_json
 
@@ -23,6 +24,10 @@ class EdgeAccess:
 
     url: str
     token: str
+    ca: str = ""
+    """File with the certificates to trust; empty: the system's."""
+    over: bool = False
+    """There was a sign-in, and it has expired."""
 
 
 def run_facts(data: Path) -> dict[str, Any]:
@@ -59,10 +64,17 @@ def bus_settings(identity: str, data: Path) -> Settings:
 
 
 def edge_access(url: str, token: str, data: Path, role: str = "viewer") -> EdgeAccess:
-    """The edge and token that were named, else the running platform's."""
+    """The edge and token that were named, else the running platform's, else those of the latest ``opsbus login``."""
     facts = run_facts(data)
     own_url = str(facts.get("edge_url") or "")
     own_token = str((facts.get("tokens") or {}).get(role) or "")
-    if url and url.rstrip("/") != own_url:
-        return EdgeAccess(url.rstrip("/"), token)  # a token of this machine is for this machine's edge alone
-    return EdgeAccess(own_url, token or own_token)
+    url = url.rstrip("/")
+    if own_url and url in ("", own_url):
+        return EdgeAccess(own_url, token or own_token)
+    # A token of this machine is for this machine's edge alone, one of a sign-in for the edge that gave it.
+    login = logins.find(url)
+    if login is None or (token and not url):
+        return EdgeAccess(url, token)
+    if token:
+        return EdgeAccess(url, token, login.ca)
+    return EdgeAccess(login.url, "" if login.over else login.token, login.ca, login.over)

@@ -25,15 +25,18 @@ def call(
     arguments: Annotated[
         list[str] | None, typer.Argument(help="key=value, or one JSON object.", show_default=False)
     ] = None,
-    url: Annotated[str, typer.Option(envvar="OPSBUS_URL", help="The edge; the running platform's.")] = "",
+    url: Annotated[str, typer.Option(envvar="OPSBUS_URL", help="The edge; else the running platform's.")] = "",
     token: Annotated[
-        str, typer.Option(envvar="OPSBUS_TOKEN", help="Bearer token; the running platform's.", show_default=False)
+        str, typer.Option(envvar="OPSBUS_TOKEN", help="Bearer token; else that of 'opsbus login'.", show_default=False)
     ] = "",
     role: Annotated[str, typer.Option(help="Whose token of the running platform: viewer, operator, admin.")] = "viewer",
     data: Annotated[Path, typer.Option(envvar="OPSBUS_DATA", help="Data folder of 'opsbus up'.")] = Path(".opsbus"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Say yes to every question.")] = False,
     legacy: Annotated[bool, typer.Option("--legacy", help="Speak the older protocol, with a session.")] = False,
+    ca: Annotated[
+        Path | None, typer.Option(envvar="OPSBUS_CA", help="Certificates to trust, PEM; the system's unless given.")
+    ] = None,
     timeout_s: Annotated[float, typer.Option("--timeout", min=0.1, help="Give up after this long. Seconds.")] = 300.0,
 ) -> None:
     """Call a tool and print what it says."""
@@ -46,7 +49,10 @@ def call(
     access = edge_access(url.removesuffix("/mcp"), token, data, role)
     if not access.url:
         fail(f"no platform runs in {data}, and no edge is named", "start one with 'opsbus up', or give --url", 2)
-    wanted = Wanted(tool, tuple(arguments or ()), access.url, access.token, as_json, yes, legacy, timeout_s)
+    if access.over:
+        fail(f"your sign-in at {access.url} has ended", f"opsbus login --edge {access.url}", 4)
+    trusted = str(ca) if ca is not None else access.ca
+    wanted = Wanted(tool, tuple(arguments or ()), access.url, access.token, as_json, yes, legacy, timeout_s, trusted)
     try:
         code = asyncio.run(run(wanted))
     except Failure as failure:

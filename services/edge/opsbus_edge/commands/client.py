@@ -1,5 +1,6 @@
 """The MCP client behind ``opsbus call``: the SDK's, with its failures put into words."""
 
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -50,6 +51,8 @@ class Wanted:
     yes: bool
     legacy: bool
     timeout_s: float
+    ca: str = ""
+    """File with certificates to trust; empty: the system's."""
 
 
 async def run(wanted: Wanted) -> int:
@@ -67,9 +70,11 @@ async def run(wanted: Wanted) -> int:
                     show_tools(tools, as_json=wanted.as_json)
                     return 0
                 return await _call(client, wanted, tools)
+    except ssl.SSLError:
+        raise Failure(f"{wanted.ca} holds no certificates", "name a PEM file with --ca", USAGE) from None
     except (TimeoutError, MCPError, httpx2.HTTPError, ExceptionGroup) as error:
         if refusals:
-            hint = "give a good one with --token, or name its role with --role"
+            hint = "give a good one with --token, name its role with --role, or sign in: 'opsbus login'"
             raise Failure(f"{wanted.url} does not accept the token ({refusals[0]})", hint, NOT_ALLOWED) from None
         raise _failure(_first(error), wanted) from None
 
@@ -109,7 +114,9 @@ async def _client(wanted: Wanted, refusals: list[int]) -> AsyncIterator[Client]:
     headers = {"Authorization": f"Bearer {wanted.token}"} if wanted.token else {}
     timeout = httpx2.Timeout(30.0, read=wanted.timeout_s)
     asks = wanted.yes or sys.stdin.isatty()
-    async with httpx2.AsyncClient(headers=headers, timeout=timeout, event_hooks={"response": [look]}) as http:
+    async with httpx2.AsyncClient(
+        headers=headers, timeout=timeout, event_hooks={"response": [look]}, verify=trusting(wanted.ca)
+    ) as http:
         client = Client(
             streamable_http_client(f"{wanted.url}/mcp", http_client=http),
             mode="legacy" if wanted.legacy else "auto",
@@ -157,4 +164,20 @@ def _of_http(error: httpx2.HTTPError, wanted: Wanted) -> Failure:
     if isinstance(error, httpx2.HTTPStatusError):
         status = error.response.status_code
         return Failure(f"{wanted.url} answered {status}", "look at the edge's log, or run 'opsbus doctor'", UNREACHABLE)
-    return Failure(f"no edge answers at {wanted.url}", "is it running? 'opsbus doctor' looks", UNREACHABLE)
+    return Failure(*why_unreachable(error, wanted.url), UNREACHABLE)
+
+
+def trusting(ca: str) -> ssl.SSLContext:
+    """What to trust: the certificates in the file ``ca``, or the system's.
+
+    Raises:
+        OSError: the file cannot be used.
+    """
+    return ssl.create_default_context(cafile=ca or None)
+
+
+def why_unreachable(error: httpx2.HTTPError, url: str) -> tuple[str, str]:
+    """Message and hint for a connection that did not come about."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return f"{url} shows a certificate that is not trusted", "name the file with its authority: --ca, or OPSBUS_CA"
+    return f"no edge answers at {url}", "is it running? 'opsbus doctor' looks"
