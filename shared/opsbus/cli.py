@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from opsbus.commands import backup, doctor, keys, new, provision, run, services, tokens, up, version
+from opsbus.commands import backup, doctor, encrypt, keys, new, provision, run, services, tokens, up, version
 from opsbus.commands.discover import COMMANDS, BrokenEntryPointError, find, names
 from opsbus.commands.output import fail, warn
 
@@ -72,6 +72,7 @@ app.command("restore")(backup.restore)
 app.command("doctor")(doctor.doctor)
 app.command("services")(services.services)
 app.command("tokens")(tokens.tokens)
+app.command("encrypt")(encrypt.encrypt)
 app.add_typer(new.app, name="new")
 app.add_typer(keys.app, name="keys")
 app.command("version")(version.version)

@@ -2,7 +2,8 @@
 
 A field is read from, first wins: ``OPSBUS_<SERVICE>_<FIELD>``; for the common fields ``OPSBUS_<FIELD>``, and
 ``NATS_URL`` and ``OTEL_EXPORTER_OTLP_ENDPOINT`` as everybody spells them; the section of the service in the file that
-``OPSBUS_CONFIG`` names; for the common fields the file's section ``opsbus``.
+``OPSBUS_CONFIG`` names; for the common fields the file's section ``opsbus``. Values may be encrypted or in files of
+their own: secret_values.py.
 """
 
 import os
@@ -13,13 +14,14 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
 
+from opsbus.secret_values import KEY_FILE, SecretValueError, SecretValues
 from opsbus.toolerror import near
 
 S = TypeVar("S", bound="Settings")
 
 CONFIG_FILE = "OPSBUS_CONFIG"
 _PLAIN_NAMES = ("nats_url", "otel_exporter_otlp_endpoint")
-_NO_SETTING = ("OPSBUS_CONFIG",)
+_NO_SETTING = ("OPSBUS_CONFIG", KEY_FILE)
 
 
 class SettingsError(Exception):
@@ -59,11 +61,16 @@ class _NotJsonError(Exception):
 class _Environment(EnvSettingsSource):
     """Environment variables of a prefix, for some fields only."""
 
-    def __init__(self, cls: type[BaseSettings], prefix: str, only: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self, cls: type[BaseSettings], prefix: str, secrets: SecretValues, only: tuple[str, ...] | None = None
+    ) -> None:
         super().__init__(cls, env_prefix=prefix, env_ignore_empty=True)
+        self._secrets = secrets
         self._only = only
 
     def prepare_field_value(self, field_name: str, field: Any, value: Any, value_is_complex: bool) -> Any:
+        if self._only is None or field_name in self._only:
+            value = self._secrets.value(field_name, value)  # before it is read as JSON
         try:
             return super().prepare_field_value(field_name, field, value, value_is_complex)
         except ValueError:
@@ -71,7 +78,9 @@ class _Environment(EnvSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         values = super().__call__()
-        return {key: value for key, value in values.items() if self._only is None or key in self._only}
+        return self._secrets.all(
+            {key: value for key, value in values.items() if self._only is None or key in self._only}
+        )
 
 
 def load(cls: type[S], service: str, **given: Any) -> S:
@@ -83,25 +92,45 @@ def load(cls: type[S], service: str, **given: Any) -> S:
     common = tuple(Settings.model_fields)
     prefix = env_prefix(service)
     section = _file_section(cls, service, common)
+    secrets = SecretValues(frozenset(name for name in cls.model_fields if _is_secret(cls, name)))
 
     def sources(*_: Any, **__: Any) -> tuple[Any, ...]:
         return (
             InitSettingsSource(loaded, init_kwargs=given),
-            _Environment(loaded, prefix),
-            _Environment(loaded, "OPSBUS_", common),
-            _Environment(loaded, "", _PLAIN_NAMES),
-            InitSettingsSource(loaded, init_kwargs=section),
+            _Environment(loaded, prefix, secrets),
+            _Environment(loaded, "OPSBUS_", secrets, common),
+            _Environment(loaded, "", secrets, _PLAIN_NAMES),
+            InitSettingsSource(loaded, init_kwargs=secrets.all(section)),
         )
 
     loaded: type[S] = type(cls.__name__, (cls,), {"settings_customise_sources": staticmethod(sources)})
     try:
-        return loaded()
+        return _with_defaults_opened(loaded(), secrets)
     except ValidationError as error:
-        raise SettingsError(_one_line(error, cls, service, prefix)) from None
+        raise SettingsError(_one_line(error, cls, service, prefix, secrets.opened)) from None
+    except SecretValueError as error:
+        raise SettingsError(f"{service}: {error}") from None
     except _NotJsonError as error:
         raise SettingsError(
             f'{service}: setting {error}: no valid JSON; write it as ["a", "b"] or {{"key": "value"}}'
         ) from None
+
+
+def _with_defaults_opened(settings: S, secrets: SecretValues) -> S:
+    """A default may come from a variable with a name of its own, such as DATABASE_URL."""
+    found: dict[str, SecretStr] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            text = value.get_secret_value()
+            opened = secrets.value(name, text)
+            if opened != text:
+                found[name] = SecretStr(opened)
+    return settings.model_copy(update=found) if found else settings
+
+
+def _is_secret(cls: type[Settings], name: str) -> bool:
+    return "Secret" in str(cls.model_fields[name].annotation)
 
 
 def env_prefix(service: str) -> str:
@@ -152,12 +181,14 @@ def _file_section(cls: type[Settings], service: str, common: tuple[str, ...]) ->
     return merged
 
 
-def _one_line(error: ValidationError, cls: type[Settings], service: str, prefix: str) -> str:
+def _one_line(error: ValidationError, cls: type[Settings], service: str, prefix: str, opened: set[str]) -> str:
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
     field = cls.model_fields.get(name)
-    secret = field is None or "Secret" in str(field.annotation) or field.annotation is SecretStr
+    secret = field is None or _is_secret(cls, name)
     problem = first["msg"][0].lower() + first["msg"][1:]
+    if name in opened:
+        secret, problem = True, "the value that was encrypted or in a file is not valid"  # other words may quote it
     if not secret and first["type"] != "missing" and isinstance(first["input"], str | int | float):
         problem = f"{str(first['input'])[:80]!r}: {problem}"
     more = f" ({error.error_count() - 1} more settings are wrong)" if error.error_count() > 1 else ""
