@@ -138,3 +138,47 @@ async def test_wrong_words_end_in_a_hint_and_no_traceback(bus: Bus, words: tuple
     assert code != 0
     assert told in err
     assert "Traceback" not in out + err
+
+
+async def test_a_call_is_shown_step_by_step(run_worker: Any, caller: Caller, edge: Any, database_url: str) -> None:
+    async with run_worker(build(), database_url=database_url):
+        call = {"call": "a" * 32, "tool": "k8s_scale_deployment", "service": "k8s", "mutating": True}
+        for stage in ("requested", "input_required", "approved", "completed"):
+            await edge.write(stage, **call)
+        await edge.write("completed", call="b" * 32)
+        await found(caller, 5)
+        shown = (await caller.call("audit", "get_call", {"call": "a" * 32})).structured
+        assert [entry["stage"] for entry in shown["items"]] == ["requested", "input_required", "approved", "completed"]
+        assert (shown["outcome"], shown["actor"], shown["page"]["total"]) == ("success", "ada", 4)
+        assert shown["ended_at"] >= shown["started_at"]
+        first = (await caller.call("audit", "get_call", {"call": "a" * 32, "limit": 3})).structured
+        assert first["outcome"] is None
+        rest = {"call": "a" * 32, "cursor": first["page"]["next_cursor"]}
+        assert [item["stage"] for item in (await caller.call("audit", "get_call", rest)).structured["items"]] == [
+            "completed"
+        ]
+        missing = (await caller.call("audit", "get_call", {"call": "c" * 32})).error
+    assert missing.code == "not_found"
+
+
+async def test_who_did_what_to_which_system(run_worker: Any, caller: Caller, edge: Any, database_url: str) -> None:
+    async with run_worker(build(), database_url=database_url):
+        for number in range(3):
+            call = {"call": f"{number:032x}", "tool": "k8s_scale_deployment", "service": "k8s", "mutating": True}
+            await edge.write("requested", **call)
+            await edge.write("completed", **call)
+        await edge.write("denied", tool="cmdb_query_assets", service="cmdb", actor="eve")
+        await found(caller, 7)
+        summary = (await caller.call("audit", "summarize", {})).structured
+        lines = [(i["actor"], i["service"], i["tool"], i["outcome"], i["calls"], i["writes"]) for i in summary["items"]]
+        assert lines == [
+            ("ada", "k8s", "k8s_scale_deployment", "success", 3, 3),
+            ("eve", "cmdb", "cmdb_query_assets", "denied", 1, 0),
+        ]
+        assert summary["page"]["next_cursor"] is None
+        one = (await caller.call("audit", "summarize", {"by": ["actor"], "limit": 1})).structured
+        assert [item["actor"] for item in one["items"]] == ["ada"]
+        two = {"by": ["actor"], "limit": 1, "cursor": one["page"]["next_cursor"]}
+        assert [item["actor"] for item in (await caller.call("audit", "summarize", two)).structured["items"]] == ["eve"]
+        for wrong in ({"by": ["payload"]}, {"cursor": "made up"}, {"since": "now", "until": "now-1d"}):
+            assert (await caller.call("audit", "summarize", wrong)).error.code == "invalid_arguments"

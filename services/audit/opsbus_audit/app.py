@@ -12,6 +12,7 @@ from opsbus import Worker, tasks
 from opsbus.logs import get as get_log
 from opsbus.nats_client import connect
 from opsbus.settings import SettingsError
+from opsbus_audit.call_tools import get_call, summarize_calls
 from opsbus_audit.consumer import StreamConsumer
 from opsbus_audit.metrics import ConsumerMetrics
 from opsbus_audit.retention.keeper import keep
@@ -80,7 +81,7 @@ async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
 
 
 def build() -> Worker:
-    """A worker with the consumer and its tool."""
+    """A worker with the consumer and its tools."""
     made = Worker(
         NAME,
         version="0.1.0",
@@ -90,6 +91,8 @@ def build() -> Worker:
     )
     made.lifespan(lambda settings: run_store(made, settings))
     made.tool(name="search", permission=READ, read_only=True, title="Search the audit record")(search_events)
+    made.tool(name="get_call", permission=READ, read_only=True, title="One call, step by step")(get_call)
+    made.tool(name="summarize", permission=READ, read_only=True, title="Who did what to which system")(summarize_calls)
     return made
 
 

@@ -1,5 +1,6 @@
 """``opsbus audit replay``, ``export``, ``report`` and ``shadow``. Only typer is imported here."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -64,6 +65,48 @@ def replay(
         speed=speed,
         to=to,
         follow=follow,
+        source=access.choice(access.Source, source, "--from"),
+        database_url=database_url,
+        folder=data,
+    )
+
+
+def export(
+    out: Annotated[Path, typer.Option("--out", help="The folder to make.")],
+    actor: Actor = None,
+    tool: Tool = None,
+    service: Service = None,
+    stage: Stage = None,
+    call: Call = None,
+    outcome: OutcomeOption = None,
+    since: Since = None,
+    until: Until = None,
+    first: First = None,
+    last: Last = None,
+    forms: Annotated[
+        str, typer.Option(help="csv, ocsf, parquet, separated by commas; all. The exact bytes are always there.")
+    ] = "all",
+    sign_key: Annotated[
+        Path | None,
+        typer.Option(help="Ed25519 key in PEM that signs the manifest; made in the data folder if missing."),
+    ] = None,
+    source: From = "auto",
+    database_url: Store = None,
+    data: Folder = ".opsbus",
+) -> None:
+    """Export the record into a folder, with a signed manifest. Exporting is recorded."""
+    from opsbus_audit import access
+    from opsbus_audit.export import command
+
+    question = access.question_of(
+        actor=actor, tool=tool, service=service, stage=stage, call=call, outcome=outcome,
+        since=since, until=until, first=first, last=last,
+    )  # fmt: skip
+    command.export(
+        question,
+        out=out,
+        forms=forms,
+        key_file=sign_key,
         source=access.choice(access.Source, source, "--from"),
         database_url=database_url,
         folder=data,

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 from nats.aio.client import Client
-from sqlalchemy import and_, select, tuple_
+from sqlalchemy import ColumnElement, and_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from opsbus_audit import tables
@@ -72,13 +72,17 @@ async def from_store(
     after: tuple[int, int] | None = None
     async with engine.connect() as connection:
         while True:
-            page = where if after is None else and_(where, tuple_(_event.c.stored_ns, _event.c.sequence) > after)
+            page = where if after is None else and_(where, _after(*after))
             order = (_event.c.stored_ns, _event.c.sequence)
             rows = (await connection.execute(select(*columns).where(page).order_by(*order).limit(_ROWS))).all()
             if not rows:
                 return
             yield [_read(row) for row in rows]
             after = (rows[-1].stored_ns, rows[-1].sequence)
+
+
+def _after(stored_ns: int, sequence: int) -> ColumnElement[bool]:
+    return and_(_event.c.stored_ns >= stored_ns, tuple_(_event.c.stored_ns, _event.c.sequence) > (stored_ns, sequence))
 
 
 def _read(row: Any) -> Recorded:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, Field
-from sqlalchemy import ColumnElement, Row, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, and_, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from opsbus import ErrorCode, ToolError
@@ -111,10 +111,38 @@ async def search(engine: AsyncEngine, question: Question, limit: int, cursor: st
     where = matches(question)
     page = where
     if cursor is not None:
-        page = and_(where, tuple_(_event.c.stored_ns, _event.c.sequence) < tuple_(*_decode(cursor)))
-    statement = (
-        select(_event).where(page).order_by(_event.c.stored_ns.desc(), _event.c.sequence.desc()).limit(limit + 1)
-    )
+        stored_ns, sequence = _decode(cursor)
+        # The time by itself too: SQLite takes a pair for no bound of an index that has the time alone.
+        page = and_(
+            where,
+            _event.c.stored_ns <= stored_ns,
+            tuple_(_event.c.stored_ns, _event.c.sequence) < tuple_(stored_ns, sequence),
+        )
+    order = (_event.c.stored_ns.desc(), _event.c.sequence.desc())
+    return await _page(engine, where, select(_event).where(page).order_by(*order), limit)
+
+
+async def in_order(engine: AsyncEngine, question: Question, limit: int, cursor: str | None = None) -> Found:
+    """The oldest ``limit`` events that match, after ``cursor``: as it happened.
+
+    Raises:
+        ToolError: ``invalid_arguments`` for a cursor that is not ours.
+    """
+    where = matches(question)
+    page = where
+    if cursor is not None:
+        stored_ns, sequence = _decode(cursor)
+        page = and_(
+            where,
+            _event.c.stored_ns >= stored_ns,
+            tuple_(_event.c.stored_ns, _event.c.sequence) > tuple_(stored_ns, sequence),
+        )
+    order = (_event.c.stored_ns, _event.c.sequence)
+    return await _page(engine, where, select(_event).where(page).order_by(*order), limit)
+
+
+async def _page(engine: AsyncEngine, where: ColumnElement[bool], statement: Select[Any], limit: int) -> Found:
+    statement = statement.limit(limit + 1)
     # The time alone: it is in every index, so that counting touches no row.
     counted = select(_event.c.stored_ns).where(where).limit(_COUNTED_MAX + 1).subquery()
     async with engine.connect() as connection:
@@ -159,6 +187,11 @@ def nanos(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000
 
 
+def moment_of(stored_ns: int) -> datetime:
+    """The moment of Unix nanoseconds, to the microsecond."""
+    return _EPOCH + timedelta(microseconds=stored_ns // 1_000)
+
+
 def _encode(stored_ns: int, sequence: int) -> str:
     return base64.urlsafe_b64encode(f"{stored_ns}.{sequence}".encode()).decode().rstrip("=")
 
@@ -190,7 +223,7 @@ def entry_of(row: Row[Any]) -> Entry:
 def entry_of_message(message: Stored) -> Entry:
     """A message of the stream as an entry."""
     tokens = message.subject.split(".")
-    stored_at = _EPOCH + timedelta(microseconds=message.stored_ns // 1_000)
+    stored_at = moment_of(message.stored_ns)
     known: dict[str, Any] = {"sequence": message.sequence, "stored_at": stored_at, "subject": message.subject}
     known["emitter"] = tokens[1] if len(tokens) > 1 else ""
     event, fault = read_event(message.payload)

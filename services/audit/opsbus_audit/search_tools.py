@@ -74,12 +74,17 @@ async def search_events(
     try:
         found = await search(ctx.state.engine, question, limit, cursor)
     except (SQLAlchemyError, OSError, TimeoutError) as error:
-        raise ToolError(
-            ErrorCode.BACKEND_UNAVAILABLE,
-            f"the audit store did not answer ({type(error).__name__})",
-            hint="try again shortly; if it stays, check the database behind OPSBUS_AUDIT_DATABASE_URL",
-        ) from error
+        raise unavailable(error) from error
     return _page(found)
+
+
+def unavailable(error: Exception, hint: str = "") -> ToolError:
+    """The error of a store that does not answer."""
+    return ToolError(
+        ErrorCode.BACKEND_UNAVAILABLE,
+        f"the audit store did not answer ({type(error).__name__})",
+        hint=hint or "try again shortly; if it stays, check the database behind OPSBUS_AUDIT_DATABASE_URL",
+    )
 
 
 def _page(found: Found) -> EntryPage:
