@@ -46,6 +46,10 @@ class PlatformStage(StrEnum):
     """Events were deleted from the store by the retention policy."""
     FORGOTTEN = "forgotten"
     """The key of a person's data was destroyed."""
+    RECORD_AT_ODDS = "record_at_odds"
+    """The record's tree is not the one that was signed."""
+    FORK_FOUND = "fork_found"
+    """A witness saw two records where there should be one."""
 
 
 ENDS = frozenset({Stage.DENIED, Stage.LIMITED, Stage.COMPLETED, Stage.FAILED, Stage.UNKNOWN, Stage.CANCELLED})

@@ -138,6 +138,7 @@ def _worker(service: str) -> Grants:
         publish += [
             *_rows(Kind.STREAM, publisher="audit"),
             *_ordered("CHECKPOINTS"),
+            "$JS.API.DIRECT.GET.CHECKPOINTS.>",
             *_kv_watch("CATALOG"),
             *_kv_read("SUBJECTKEYS"),
         ]
@@ -200,7 +201,7 @@ def _keeper() -> Grants:
 def _witness() -> Grants:
     """Somebody outside who follows the checkpoints, and reads the record to check them."""
     return Grants(
-        publish=(*_ordered("CHECKPOINTS"), *_ordered("AUDIT"), "checkpoint.witness"),
+        publish=(*_ordered("CHECKPOINTS"), *_ordered("AUDIT"), "checkpoint.witness", "audit.witness.*"),
         subscribe=("_INBOX.witness.>",),
     )
 

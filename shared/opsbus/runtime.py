@@ -56,6 +56,8 @@ class Runtime:
         self.calls: set[Call] = set()
         self.state: Any = None
         self.ready = False
+        self.faults: dict[str, str] = {}
+        """What is wrong for good, by name, in one line each: while there is any, /ready is red."""
         self.client: Client
         self._traces = tracer_provider
         self._stack = AsyncExitStack()
@@ -245,4 +247,6 @@ class Runtime:
             "in_flight": self.gate.in_flight,
             "queue": self.gate.waiting,
         }
-        return self.ready and connected, facts
+        if self.faults:
+            facts["faults"] = dict(self.faults)
+        return self.ready and connected and not self.faults, facts

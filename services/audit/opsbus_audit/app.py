@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from nats.aio.client import Client
-from sqlalchemy import true
 from sqlalchemy.exc import SQLAlchemyError
 
 from opsbus import Worker, tasks
@@ -15,6 +14,8 @@ from opsbus.settings import SettingsError
 from opsbus_audit.call_tools import get_call, summarize_calls
 from opsbus_audit.consumer import StreamConsumer
 from opsbus_audit.metrics import ConsumerMetrics
+from opsbus_audit.proof.part import checkpoint_signer
+from opsbus_audit.proof.tree import adopt, provable
 from opsbus_audit.retention.keeper import keep
 from opsbus_audit.search_tools import search_events
 from opsbus_audit.settings import AuditSettings
@@ -45,7 +46,9 @@ def _parts(
     yield metrics.show_on(made, settings)
     yield StreamConsumer(client, store, metrics, get_log(NAME, part="consumer"), settings.batch_max).run()
     js = client.jetstream()
-    yield keep(store, js, settings.retention, true(), settings.retention_every_s, get_log(NAME, part="retention"))
+    yield keep(store, js, settings.retention, provable(), settings.retention_every_s, get_log(NAME, part="retention"))
+    if settings.checkpoint_key_file is not None:
+        yield checkpoint_signer(made, settings, store, js).run()
     if settings.sink_url is not None:
         copied = ConsumerMetrics("opsbus_audit_sink")
         log = get_log(NAME, part="sink")
@@ -60,6 +63,7 @@ async def _opened(settings: AuditSettings) -> AsyncIterator[AuditStore]:
     store = AuditStore(settings.database_url.get_secret_value(), settings.timeout_s)
     try:
         await store.create()
+        await adopt(store.engine)
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         await store.close()
         raise SettingsError(

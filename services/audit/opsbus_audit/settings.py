@@ -31,6 +31,20 @@ class AuditSettings(Settings):
         default=[], description="How long the store keeps what; the first rule that matches decides. Empty: for ever."
     )
     retention_every_s: float = Field(default=3_600.0, ge=1, le=86_400, description="Between two applications of it.")
+    checkpoint_key_file: Path | None = Field(
+        default=None, description="Ed25519 key, PEM, that signs checkpoints; none: nothing is signed or let go of."
+    )
+    checkpoint_origin: str = Field(
+        default="opsbus/audit",
+        pattern=r"^[^\s+]{1,200}$",
+        description="Name of this log, in every checkpoint: best a URL without scheme that is yours.",
+    )
+    checkpoint_former_keys: list[str] = Field(
+        default=[], max_length=20, description="Verifier keys that signed before this key did: name+hash+base64."
+    )
+    checkpoint_file: Path | None = Field(default=None, description="Every checkpoint is appended to it; none: no file.")
+    checkpoint_events: int = Field(default=1_000, ge=1, le=100_000, description="A checkpoint after so many events.")
+    checkpoint_every_s: float = Field(default=10.0, ge=0.1, le=3_600, description="And after so long, if any is new.")
     sink_url: SecretStr | None = Field(
         default=None, description="Elasticsearch or OpenSearch that gets a copy: https://user:password@host:9200."
     )

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from opsbus.database import create_schema, open_engine, serialize
 from opsbus_audit import tables
 from opsbus_audit.partitions import Month, add_months, is_partitioned, month_of
+from opsbus_audit.proof import tree
 from opsbus_audit.record import COLUMNS, Stored, row
 
 _event = tables.event
@@ -84,6 +85,7 @@ class AuditStore:
             await self._make_months(connection, fresh)
             if fresh:
                 await _insert(connection, fresh)
+                await tree.append(connection, fresh)
         return Written(
             new=len(fresh),
             unreadable=sum(item["unreadable"] for item in fresh),

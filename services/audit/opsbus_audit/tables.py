@@ -84,3 +84,43 @@ let_go = Table(
     Column("let_go_us", BigInteger, nullable=False),
 )
 """Runs of sequences that retention deleted: not there, and meant so."""
+
+tree = Table(
+    "audit_tree",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, nullable=False),
+    Column("frontier", LargeBinary, nullable=False),
+)
+"""One row: how many leaves the tree has, and the roots of its perfect subtrees."""
+
+leaves = Table(
+    "audit_leaves",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("stream", String(80), nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("hashes", LargeBinary, nullable=False),
+    Index("audit_leaves_sequence", "stream", "first"),
+)
+"""Leaf hashes, kept for ever: a row for a run of sequences. ``position`` is the first one's in the tree."""
+
+node = Table(
+    "audit_node",
+    metadata,
+    Column("level", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+"""Roots of large perfect subtrees, so that a proof is made of few hashes. All of it follows from the leaves."""
+
+checkpoint = Table(
+    "audit_checkpoint",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("entry", Text, nullable=False),
+    Column("signed_us", BigInteger, nullable=False),
+    Column("published", Boolean, nullable=False),
+)
+"""Signed tree heads; ``entry`` is the note with the proof that it goes on from the one before."""

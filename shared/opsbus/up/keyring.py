@@ -37,6 +37,8 @@ class Keyring:
     """32 random bytes, base64: seals what clients carry for the edge."""
     digest_key: Path
     """32 random bytes, base64: marks values that are hidden in the record, so that equal ones are recognised."""
+    checkpoint_pem: Path
+    """Private key that signs the record's checkpoints."""
     lab_pem: Path
     """Private key that signs lab tokens."""
     lab_public_pem: Path
@@ -61,6 +63,8 @@ def open_keyring(folder: Folder, services: Iterable[str]) -> Keyring:
     users = {name: public_nkey(path) for name, path in seeds.items()}
     identity_pem = _kept(folder.keys / "identity-signing.pem", _new_pem, made)
     lab_pem = _kept(folder.keys / "lab-tokens.pem", _new_pem, made)
+    checkpoint_pem = _kept(folder.keys / "checkpoint-signing.pem", _new_pem, made)
+    _signer(checkpoint_pem)
     seal_key = _kept(folder.keys / "edge-seal.key", _new_key, made)
     digest_key = _kept(folder.keys / "record-digest.key", _new_key, made)
     lab = _signer(lab_pem)
@@ -71,6 +75,7 @@ def open_keyring(folder: Folder, services: Iterable[str]) -> Keyring:
         users=users,
         identity_pem=identity_pem,
         identity=_signer(identity_pem),
+        checkpoint_pem=checkpoint_pem,
         seal_key=_checked_key(seal_key),
         digest_key=_checked_key(digest_key),
         lab_pem=lab_pem,

@@ -160,7 +160,18 @@ def _store_environment(plan: Plan, service: Installed) -> dict[str, str]:
     if service.token in (CMDB, AUDIT_STORE.service):
         name = f"OPSBUS_{service.token.upper()}_DATABASE_URL"
         found[name] = plan.environment.get(name) or store_url(plan, service.token)
+    if service.token == AUDIT_STORE.service:
+        found |= _checkpoint_environment(plan)
     return found
+
+
+def _checkpoint_environment(plan: Plan) -> dict[str, str]:
+    """What signs the record, and where the checkpoints are kept beside stream and store."""
+    own = {
+        "OPSBUS_AUDIT_CHECKPOINT_KEY_FILE": str(plan.keyring.checkpoint_pem),
+        "OPSBUS_AUDIT_CHECKPOINT_FILE": str(plan.folder.root / "checkpoints.txt"),
+    }
+    return {name: plan.environment.get(name) or value for name, value in own.items()}
 
 
 def store_url(plan: Plan, token: str) -> str:

@@ -50,18 +50,24 @@ class Checkpoint:
         return cls(lines[0], int(size), root)
 
 
-def open_checkpoint(given: bytes | str, key: VerifierKey) -> tuple[Checkpoint, Note]:
-    """A checkpoint that ``key`` signed; its origin must be the key's name.
+def open_checkpoint(given: bytes | str, *keys: VerifierKey) -> tuple[Checkpoint, Note]:
+    """A checkpoint that one of the keys signed; its origin must be that key's name.
 
     Raises:
         NoteError: it is not.
     """
     note = Note.parse(given)
-    note.require(key)
     found = Checkpoint.of(note)
-    if found.origin != key.name:
-        raise NoteError(f"the checkpoint is of {found.origin!r}, the key of {key.name!r}")
+    signers = note.verified(keys)
+    if not signers:
+        raise NoteError(f"the checkpoint of {found.size} leaves is not signed by {_said(keys)}")
+    if all(found.origin != key.name for key in signers):
+        raise NoteError(f"the checkpoint is of {found.origin!r}, the key of {signers[0].name!r}")
     return found, note
+
+
+def _said(keys: Sequence[VerifierKey]) -> str:
+    return " or ".join(f"{key.name}+{key.id.hex()}" for key in keys) or "any key"
 
 
 @dataclass(frozen=True)
