@@ -222,6 +222,7 @@ async def test_files_are_renewed_without_a_restart(run_edge, authority, server, 
         async with asyncio.timeout(30):
             while await _answers(running.url, trusting(authority, deployer)):
                 await asyncio.sleep(0.05)
+        assert (await long_lived.get("/api/v1/tools")).status_code == 401, "revoked on the open connection too"
 
 
 async def test_a_session_resumed_from_before_a_change_proves_nothing(run_edge, authority, mutual, monkeypatch) -> None:

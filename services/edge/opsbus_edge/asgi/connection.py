@@ -21,6 +21,7 @@ def connection_class(tls: Tls | None) -> type[HttpToolsProtocol]:
         """One connection."""
 
         _certificate: bytes | None = None
+        _looked_at = 0.0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -30,9 +31,14 @@ def connection_class(tls: Tls | None) -> type[HttpToolsProtocol]:
                 transport.abort()
             else:
                 self._certificate = connection.getpeercert(binary_form=True)
+                self._looked_at = listener.read_at
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
+            if self._looked_at != listener.read_at and self._certificate is not None:
+                self._looked_at = listener.read_at
+                if listener.is_revoked(self._certificate):
+                    self._certificate = None  # it proves nothing any more, on this connection either
             if self._certificate is not None:
                 self.scope[CERTIFICATE] = self._certificate  # type: ignore[literal-required]
 

@@ -5,6 +5,8 @@ import ssl
 import time
 from pathlib import Path
 
+from cryptography import x509
+
 from opsbus import logs, tasks
 from opsbus.settings import SettingsError
 from opsbus_edge import keyfiles
@@ -16,6 +18,7 @@ LOOK_EVERY_S = 2.0
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL:!MD5:!DSS"
 """Of TLS 1.2: forward secrecy and authenticated encryption. Those of TLS 1.3 are all sane."""
 _FILES = ("tls_cert_file", "tls_key_file", "tls_client_ca_file", "tls_client_crl_file")
+_CRL_BEGINS = b"-----BEGIN X509 CRL-----"
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
@@ -34,7 +37,7 @@ class Tls:
         self._settings = settings
         self._files = [path for name in _FILES if (path := getattr(settings, name)) is not None]
         self._seen = self._states()
-        self._newest = _context(settings)
+        self._newest, self._revoked = _context(settings), _revoked(settings)
         self.read_at = time.time()
         """When the files were read last. A session resumed from before was not verified by what they say. Unix time."""
         self.context = _context(settings)
@@ -54,15 +57,22 @@ class Tls:
         """Take the files as they are now; when they cannot be used, go on with what was."""
         states = self._states()
         try:
-            newest = _context(self._settings)
+            newest, revoked = _context(self._settings), _revoked(self._settings)
         except SettingsError as error:
             if str(error) != self._complained:
                 self._complained = str(error)
                 log.error("the new TLS files are not taken", error=str(error))
             return
-        self._newest, self._seen, self._complained = newest, states, ""
+        self._newest, self._revoked, self._seen, self._complained = newest, revoked, states, ""
         self.read_at = time.time()
         log.info("TLS files read again")
+
+    def is_revoked(self, certificate: bytes) -> bool:
+        """Whether a certificate (DER) that was verified before is on the newest list of revoked ones."""
+        if not self._revoked:
+            return False
+        found = x509.load_der_x509_certificate(certificate)
+        return (found.issuer.public_bytes(), found.serial_number) in self._revoked
 
     def _lead_over(self, connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
         connection.context = self._newest
@@ -110,6 +120,19 @@ def _context(settings: TlsSettings) -> ssl.SSLContext:
             f"setting tls_client_ca_file: {settings.tls_client_ca_file} holds no certificate of a signer"
         )
     return context
+
+
+def _revoked(settings: TlsSettings) -> frozenset[tuple[bytes, int]]:
+    """Issuer and number of each; the handshake looks at the file too, open connections have theirs behind them."""
+    path = settings.tls_client_crl_file
+    if path is None:
+        return frozenset()
+    lists = keyfiles.read(path, "tls_client_crl_file").split(_CRL_BEGINS)[1:]
+    try:
+        crls = [x509.load_pem_x509_crl(_CRL_BEGINS + one) for one in lists]
+    except ValueError as error:
+        raise _wrong("tls_client_crl_file", path, error) from None
+    return frozenset((crl.issuer.public_bytes(), one.serial_number) for crl in crls for one in crl)
 
 
 def _wrong(setting: str, path: Path | None, error: Exception, problem: str = "holds no usable PEM") -> SettingsError:
