@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,6 +18,11 @@ ANSWER_BYTES_MAX = 2_000_000
 
 # A proxy in the environment is for the outside world, not for this machine.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+# Its certificate names the host that clients know, not this machine's loopback.
+_OF_OWN_CHILD = urllib.request.build_opener(
+    urllib.request.ProxyHandler({}),
+    urllib.request.HTTPSHandler(context=ssl._create_unverified_context()),  # noqa: S323 - nothing secret is sent
+)
 
 
 def service_ready(ready_file: Path) -> Callable[[], Awaitable[Ready | None]]:
@@ -28,7 +34,7 @@ def service_ready(ready_file: Path) -> Callable[[], Awaitable[Ready | None]]:
             return None
         url = facts.get("http_url")
         if isinstance(url, str) and url:
-            status, _ = await http_get(f"{url.rstrip('/')}/ready")
+            status, _ = await asyncio.to_thread(_get, f"{url.rstrip('/')}/ready", "", HTTP_TIMEOUT_S, _OF_OWN_CHILD)
             if status != 200:
                 return None
         return Ready(str(url or "") or _addresses(facts), facts)
@@ -81,13 +87,13 @@ async def http_get(url: str, token: str = "", timeout_s: float = HTTP_TIMEOUT_S)
     return await asyncio.to_thread(_get, url, token, timeout_s)
 
 
-def _get(url: str, token: str, timeout_s: float) -> tuple[int, bytes]:
+def _get(url: str, token: str, timeout_s: float, opener: urllib.request.OpenerDirector = _OPENER) -> tuple[int, bytes]:
     if not url.startswith(("http://", "https://")):
         return 0, b""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - http and https alone, checked above
     try:
-        with _OPENER.open(request, timeout=timeout_s) as answer:
+        with opener.open(request, timeout=timeout_s) as answer:
             return int(answer.status), answer.read(ANSWER_BYTES_MAX)
     except urllib.error.HTTPError as error:
         with error:

@@ -6,7 +6,7 @@ What the request says by a token or key of its own counts more: gates are asked 
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -27,7 +27,8 @@ _Known = tuple[float, float, Proven | None]
 class ClientCertificates:
     """Certificates to identities, by the first of ``identities`` that matches a name."""
 
-    def __init__(self, identities: Sequence[CertificateIdentity]) -> None:
+    def __init__(self, identities: Sequence[CertificateIdentity], clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._rules = [(*_compiled(identity.match), identity) for identity in identities]
         self._known: OrderedDict[bytes, _Known | None] = OrderedDict()
 
@@ -40,7 +41,7 @@ class ClientCertificates:
             return refuse("the client certificate cannot be read")
         begins, ends, proven = known
         # TLS looked at the time when the connection was made; it may have been open for days.
-        if not begins <= time.time() < ends:
+        if not begins <= self._clock() < ends:
             return refuse("the client certificate has expired or is not valid yet", hint="Renew it, connect again.")
         return proven or refuse(
             "no identity is mapped to the client certificate", hint="The setting certificate_identities maps its names."
