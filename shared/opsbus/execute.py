@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nats.aio.msg import Msg
 
+from opsbus import shadow
 from opsbus.ask import InputRequired
 from opsbus.call import Call
 from opsbus.idempotency import key_of
@@ -64,7 +65,8 @@ async def _outcome(runtime: "Runtime", call: Call) -> Outcome:
             return failed(call, ToolError(ErrorCode.RESULT_TOO_LARGE, "the questions are too large for a message"))
         return Outcome(Status.INPUT_REQUIRED, question.body, Executed.NO)
     except ToolError as error:
-        if error.code in (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN):
+        # What a candidate refuses happened to nobody, and is no part of the record.
+        if error.code in (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN) and not runtime.settings.shadow:
             runtime.audit.denied(call, error)
         if error.code is ErrorCode.BAD_REPLY:
             runtime.log_of(call).error("bad_reply", tool=call.label, problem=error.details.get("problem"))
@@ -79,7 +81,7 @@ async def _carry_out(runtime: "Runtime", call: Call) -> Outcome:
     token = call.headers.get(Header.IDENTITY)
     call.identity = runtime.verifier.known(token) or await call.within_time(runtime.verifier.verify(token))
     kind, _, name = call.msg.subject.split(".", 2)
-    if kind == "tool":
+    if kind in ("tool", "shadow"):
         return await _tool(runtime, call, name)
     method = METHODS.get(name)
     if method is None:
@@ -97,6 +99,8 @@ async def _tool(runtime: "Runtime", call: Call, name: str) -> Outcome:
         )
     call.label = name
     call.mutating = tool.mutating
+    if runtime.settings.shadow:
+        shadow.check(tool)
     call.limit(tool.spec.timeout_s)
     permit(call, tool.spec.permission)
     request = read_body(call, ToolCall)

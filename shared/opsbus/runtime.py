@@ -17,7 +17,7 @@ from nats.js import JetStreamContext
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic import ValidationError
 
-from opsbus import execute, logs, tracing
+from opsbus import execute, logs, shadow, tracing
 from opsbus.announce import Announcer
 from opsbus.broker import CallBroker
 from opsbus.call import Call
@@ -94,7 +94,7 @@ class Runtime:
         self._stack.push_async_callback(self._health.stop)
         self._broker = CallBroker(
             self._connect,
-            [f"tool.{self.worker.name}.*", f"mcp.{self.worker.name}.*"],
+            shadow.subjects(self.worker.name, self.settings.shadow),
             self.worker.name,
             self._handle,
             at_once=self.settings.concurrency + self.settings.queue,
@@ -107,8 +107,13 @@ class Runtime:
         self._parts(self.js)
         if self.worker.lifespan_function is not None:
             self.state = await self._stack.enter_async_context(self.worker.lifespan_function(self.settings))
-        await self.client.subscribe(cancel_subject(self.worker.name), cb=self._cancel)
         self._discovery = self._discover()
+        if self.settings.shadow:
+            # No part of the platform: neither announced nor found, so that no edge sends it anything.
+            await self._broker.start()
+            self.ready = True
+            return
+        await self.client.subscribe(cancel_subject(self.worker.name), cb=self._cancel)
         await self._discovery.start()
         await self._broker.start()
         await self._announce()
@@ -122,7 +127,7 @@ class Runtime:
 
     def _parts(self, js: JetStreamContext) -> None:
         name, instance, lost = self.worker.name, self.instance, self._lost
-        self.verifier = Verifier(BucketKeys(js))
+        self.verifier = Verifier(shadow.keys(self.settings) if self.settings.shadow else BucketKeys(js))
         self.idempotency = Idempotency(js, name, instance, self.log)
         self.confirmations = Confirmations(js, name)
         self.events = Events(js, name, instance, self.log, lost)

@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     otel_exporter_otlp_endpoint: str = Field(default="", description="Where traces go; empty: nowhere.")
     drain_timeout_s: float = Field(default=25.0, ge=0, le=3600, description="Running calls may take this long to end.")
     concurrency: int = Field(default=64, ge=1, le=10_000, description="Calls at once.")
+    shadow: bool = Field(default=False, description="A candidate: answers recorded reads sent again, and nothing else.")
+    shadow_key_file: Path | None = Field(
+        default=None, description="Public key, PEM, of who may send a candidate calls; nobody else may."
+    )
     queue: int = Field(default=32, ge=0, le=10_000, description="Calls that may wait; beyond it the answer is busy.")
 
 

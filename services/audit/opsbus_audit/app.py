@@ -29,6 +29,14 @@ READ = "audit:read"
 
 async def run_store(made: Worker, settings: AuditSettings) -> AsyncIterator[AuditStore]:
     """The store, with the stream being read into it for as long as the worker runs."""
+    if settings.shadow:
+        # A candidate reads: the stream and the store are for the version in service to write.
+        candidate = AuditStore(settings.database_url.get_secret_value(), settings.timeout_s)
+        try:
+            yield candidate
+        finally:
+            await candidate.close()
+        return
     async with _opened(settings) as store, AsyncExitStack() as stack:
         # A connection of its own: calls are drained to their end while this one is still reading.
         client = await connect(settings, NAME, name=f"{NAME}-consumer")

@@ -20,6 +20,7 @@ app.command("retention")(cli_kept.retention)
 app.command("forget")(cli_kept.forget)
 app.command("replay")(cli_read.replay)
 app.command("export")(cli_read.export)
+app.command("shadow")(cli_read.shadow)
 
 Actor = Annotated[str | None, typer.Option(help="Only this caller (`sub`).")]
 Tool = Annotated[str | None, typer.Option(help="Only this tool: k8s_scale_deployment.")]

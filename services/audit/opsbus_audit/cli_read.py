@@ -111,3 +111,53 @@ def export(
         database_url=database_url,
         folder=data,
     )
+
+
+def shadow(
+    worker: Annotated[str, typer.Option("--worker", help="Service whose candidate gets the calls: k8s.")],
+    since: Annotated[str, typer.Option(help="Calls from then on: RFC 3339 or now-1d.")] = "1d",
+    until: Until = None,
+    tool: Tool = None,
+    actor: Actor = None,
+    most: Annotated[int, typer.Option("--max", min=1, max=100_000, help="Calls at most, the oldest first.")] = 1_000,
+    at_once: Annotated[int, typer.Option(min=1, max=64, help="Calls at the same time.")] = 4,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=0.1, max=300, help="A call, at most. Seconds.")] = 30.0,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Field that may differ, wherever it stands; may be given again.")
+    ] = None,
+    edge: Annotated[
+        str | None,
+        typer.Option(
+            help="Edge that asks the version in service, with OPSBUS_TOKEN; none: outcomes are compared alone."
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Key the candidate believes; made in the data folder if missing.")
+    ] = None,
+    source: From = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="The whole report as JSON.")] = False,
+    database_url: Store = None,
+    data: Folder = ".opsbus",
+) -> None:
+    """Send recorded read-only calls again, to a candidate (`opsbus run NAME --shadow`), and report what is different.
+
+    Calls that may change something are never sent. Exit code 3: there are differences.
+    """
+    from opsbus_audit import access
+    from opsbus_audit.shadow import command
+
+    question = access.question_of(tool=tool, actor=actor, since=since, until=until)
+    command.shadow_run(
+        question,
+        service=worker,
+        edge=edge,
+        most=most,
+        at_once=at_once,
+        timeout_s=timeout_s,
+        ignore=ignore or [],
+        key_file=key,
+        source=access.choice(access.Source, source, "--from"),
+        as_json=as_json,
+        database_url=database_url,
+        folder=data,
+    )
