@@ -21,6 +21,7 @@ app.command("forget")(cli_kept.forget)
 app.command("replay")(cli_read.replay)
 app.command("export")(cli_read.export)
 app.command("shadow")(cli_read.shadow)
+app.command("report")(cli_read.report)
 
 Actor = Annotated[str | None, typer.Option(help="Only this caller (`sub`).")]
 Tool = Annotated[str | None, typer.Option(help="Only this tool: k8s_scale_deployment.")]

@@ -161,3 +161,20 @@ def shadow(
         database_url=database_url,
         folder=data,
     )
+
+
+def report(
+    out: Annotated[Path, typer.Option(help="The HTML file to make.")],
+    since: Annotated[str, typer.Option(help="From then on: RFC 3339 or now-30d.")] = "30d",
+    until: Annotated[str, typer.Option(help="Until then.")] = "now",
+    force: Annotated[bool, typer.Option(help="Write over a file that is there.")] = False,
+    database_url: Store = None,
+    data: Folder = ".opsbus",
+) -> None:
+    """Write a readable page for a period: calls, denials, writes with their reasons. Making it is recorded."""
+    from opsbus_audit import access
+    from opsbus_audit.report import command
+
+    question = access.question_of(since=since, until=until)
+    if question.since is not None and question.until is not None:
+        command.report(question.since, question.until, out, force=force, database_url=database_url, folder=data)

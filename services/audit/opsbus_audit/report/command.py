@@ -1,0 +1,42 @@
+"""What ``opsbus audit report`` does: read the store, write one page."""
+
+import getpass
+import os
+from datetime import datetime
+from pathlib import Path
+
+import typer
+
+from opsbus.commands.output import fail
+from opsbus_audit.access import Source, opened, run
+from opsbus_audit.report.facts import Facts, gather
+from opsbus_audit.report.page import page
+from opsbus_audit.search import Question
+from opsbus_contracts.audit import PlatformStage
+
+
+def report(since: datetime, until: datetime, out: Path, *, force: bool, database_url: str | None, folder: str) -> None:
+    """Write the page for a period."""
+    if out.exists() and not force:
+        fail(f"{out} is there", "name another file, or --force to write over it")
+    question = Question(since=since, until=until)
+
+    async def work() -> Facts:
+        async with opened(
+            PlatformStage.LOG_READ, question, source=Source.STORE, folder=folder, database_url=database_url,
+            what="report", out=str(out),
+        ) as access:  # fmt: skip
+            if access.engine is None:
+                raise ValueError("a report is made from the store")
+            return await gather(access.engine, since, until, getpass.getuser())
+
+    facts = run(work())
+    if facts is None:
+        raise SystemExit(130)
+    try:
+        made = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(made, "w", encoding="utf-8", errors="replace") as file:
+            file.write(page(facts))
+    except OSError as error:
+        fail(f"{out}: {error.strerror}")
+    typer.echo(f"{facts.calls} calls, {facts.write_calls} writes, {facts.ended('denied')} denials: {out}", err=True)
