@@ -8,7 +8,7 @@ hands out one message at a time. Here a message of the stream is told by its `$J
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -59,6 +59,7 @@ class Range:
     to_end: bool = True
     only_new: bool = False
     subject: str = AUDIT.subjects[0]
+    stream: str = AUDIT.name
 
 
 class StreamReader:
@@ -78,7 +79,7 @@ class StreamReader:
         self._broken = False
         self._over = False
 
-    async def batches(self) -> AsyncIterator[list[Recorded]]:
+    async def batches(self) -> AsyncGenerator[list[Recorded], None]:
         """What was recorded, in order, as it comes; an empty batch about each second when there is nothing.
 
         Raises:
@@ -121,7 +122,7 @@ class StreamReader:
 
     async def _start(self) -> None:
         if self._wanted.to_end:
-            self._end = (await self._js.stream_info(AUDIT.name)).state.last_seq
+            self._end = (await self._js.stream_info(self._wanted.stream)).state.last_seq
         wanted = self._wanted
         policy = {"deliver_policy": DeliverPolicy.NEW if wanted.only_new else DeliverPolicy.ALL}
         more: dict[str, object] = {}
@@ -153,7 +154,7 @@ class StreamReader:
             filter_subject=self._wanted.subject,
             **start,  # type: ignore[arg-type]
         )
-        info = await self._js.add_consumer(AUDIT.name, config)
+        info = await self._js.add_consumer(self._wanted.stream, config)
         delivered = info.delivered.consumer_seq if info.delivered else 0
         if self._end is not None and not (info.num_pending or delivered):
             self._over = True
@@ -223,6 +224,6 @@ class StreamReader:
             return
         try:
             await subscription.unsubscribe()
-            await self._js.delete_consumer(AUDIT.name, self._name)
+            await self._js.delete_consumer(self._wanted.stream, self._name)
         except (errors.Error, TimeoutError, OSError):
             return  # the server forgets it by itself

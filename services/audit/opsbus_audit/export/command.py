@@ -13,11 +13,13 @@ from nats.aio.client import Client
 from nats.js import errors as js_errors
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from opsbus.commands.output import fail
+from opsbus.commands.output import fail, warn
 from opsbus_audit.access import Access, Source, asked, opened, run
 from opsbus_audit.export.forms import NAMES, Form, has_parquet, open_forms
-from opsbus_audit.export.manifest import KeyFileError, signing_key, write_manifest
+from opsbus_audit.export.manifest import KeyFileError, described, signing_key, write_manifest
 from opsbus_audit.ordered import Recorded
+from opsbus_audit.proof.merkle import ProofError
+from opsbus_audit.proof.part_of_export import PARTS, write_part
 from opsbus_audit.reading import json_of
 from opsbus_audit.replay.forms import stored_at
 from opsbus_audit.search import Question
@@ -107,6 +109,7 @@ async def write(access: Access, question: Question, out: Path, wanted: list[str]
             event = json_of(recorded.payload)
             seen.count(recorded, event)
             _add(files, recorded, event)
+    proof = await _proof(access, question, out, seen)
     facts = {
         "made_at": datetime.now(UTC).isoformat(),
         "made_by": getpass.getuser(),
@@ -118,7 +121,8 @@ async def write(access: Access, question: Question, out: Path, wanted: list[str]
         "stages": dict(sorted(seen.stages.items())),
         "tree_size": _tree_size(note),
         "checkpoint": note,
-        "files": {form.name: form.close() for form in files},
+        "proof": proof,
+        "files": {form.name: form.close() for form in files} | described(out, PARTS),
     }
     write_manifest(out, facts, key)
     return seen
@@ -153,6 +157,20 @@ async def _checkpoint(client: Client) -> str | None:
         finally:
             await reader.unsubscribe()
     except (js_errors.Error, errors.Error, TimeoutError):
+        return None
+
+
+async def _proof(access: Access, question: Question, out: Path, seen: Seen) -> dict[str, Any] | None:
+    """Leaf hashes, checkpoints and what joins them, of the range; None: there is no store to take them from."""
+    if access.engine is None or seen.first is None or seen.last is None:
+        return None
+    unfiltered = not set(asked(question)) - {"since", "until", "first", "last"}
+    try:
+        return await write_part(
+            access.engine, access.client, out, seen.first.sequence, seen.last.sequence, complete=unfiltered
+        )
+    except ProofError as error:
+        warn(f"the export has no proof: {error}")
         return None
 
 

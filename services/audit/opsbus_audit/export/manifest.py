@@ -6,6 +6,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,12 @@ def write_manifest(folder: Path, facts: dict[str, Any], key: Ed25519PrivateKey) 
             file.flush()
             os.fsync(file.fileno())
     return body
+
+
+def described(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Size and digest of files that are there, as the manifest has them."""
+    found = ((name, folder / name) for name in names)
+    return {name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for name, path in found if path.exists()}
 
 
 def problems(folder: Path, public: Ed25519PublicKey) -> list[str]:

@@ -37,9 +37,13 @@ class Event(NamedTuple):
 
 
 def leaf_of(sequence: int, time_ns: int, subject: str, id: str, data: bytes) -> bytes:
-    """The leaf hash of an event."""
-    name, number = subject[:SUBJECT_MAX].encode(), id.encode()
-    head = _HEAD.pack(b"\x00", MAGIC, sequence, time_ns, len(name))
+    """The leaf hash of an event; of what cannot be one, with a negative number, no hash but zeros."""
+    # Half a surrogate pair is what the client library makes of bytes in a header that are no UTF-8.
+    name, number = subject[:SUBJECT_MAX].encode("utf-8", "surrogatepass"), id.encode("utf-8", "surrogatepass")
+    try:
+        head = _HEAD.pack(b"\x00", MAGIC, sequence, time_ns, len(name))
+    except struct.error:
+        return bytes(HASH_BYTES)
     return sha256(head + name + _LENGTH.pack(len(number)) + number + data).digest()
 
 

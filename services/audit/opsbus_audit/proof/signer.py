@@ -33,6 +33,7 @@ STREAM = "CHECKPOINTS"
 OLD = "Opsbus-Tree-Old"
 PROOF = "Opsbus-Tree-Proof"
 FRONTIER = "Opsbus-Tree-Frontier"
+RUNS = "Opsbus-Tree-Runs"
 
 _READ = 16_384
 """Leaves read at once."""
@@ -243,11 +244,18 @@ class CheckpointSigner:
     async def _publish(self, size: int, entry: Entry) -> None:
         async with self._engine.connect() as connection:
             frontier = await tree.frontier_at(connection, size)
+            spans: list[tuple[str, int, int]] = []
+            async for run in tree.runs(connection, entry.old, size):
+                if spans and (spans[-1][0], spans[-1][2] + 1) == (run.stream, run.first):
+                    spans[-1] = (run.stream, spans[-1][1], run.last)
+                else:
+                    spans.append((run.stream, run.first, run.last))
         headers = {
             "Nats-Msg-Id": f"{self._key.name}:{size}",
             OLD: str(entry.old),
             PROOF: encode_hashes(entry.proof),
             FRONTIER: encode_hashes(frontier.roots),
+            RUNS: ";".join(f"{stream} {first}-{last}" for stream, first, last in spans),
         }
         await self._js.publish(SUBJECT, str(entry.note).encode(), headers=headers)
 

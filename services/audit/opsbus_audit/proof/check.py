@@ -1,0 +1,364 @@
+"""Comparing leaf hashes with checkpoints, and events with leaf hashes: to name the first that is not as recorded.
+
+Where the events and hashes come from is bundle.py's, stored.py's and live.py's matter.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from opsbus_audit.proof.checkpoint import Checkpoint
+from opsbus_audit.proof.leaf import Event, Run, leaf_of
+from opsbus_audit.proof.merkle import HASH_BYTES, Frontier
+
+WINDOW = 1_024
+"""How far around a wrong event is looked for what may have moved there."""
+
+UNREADABLE = -1
+"""Sequence of something that is no event."""
+
+
+class Kind(StrEnum):
+    """What is wrong."""
+
+    ALTERED = "altered"
+    MISSING = "missing"
+    REORDERED = "reordered"
+    DUPLICATED = "duplicated"
+    INVENTED = "invented"
+    FORGED = "forged"
+    """A checkpoint, a manifest or a list of leaf hashes is not what was signed."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The first event that is not as it was recorded."""
+
+    kind: Kind
+    sequence: int
+    """0 where it is about no event."""
+    what: str
+    last: int = 0
+    """The last one, where it is about several."""
+    stream: str = ""
+
+
+@dataclass
+class Report:
+    """What a verification found."""
+
+    source: str
+    events: int = 0
+    """Compared and found to be as they were recorded."""
+    first: int = 0
+    last: int = 0
+    signed: int = 0
+    """Leaves under the checkpoint."""
+    unsigned: int = 0
+    """Events that no checkpoint covers yet."""
+    checkpoints: int = 0
+    let_go: list[tuple[int, int]] = field(default_factory=list)
+    """Runs of sequences that the retention policy let go of: not there, and said so. Their leaves are."""
+    let_go_events: int = 0
+    complete: bool = True
+    """False: an export of some events only; that others are not in it is no finding."""
+    notes: list[str] = field(default_factory=list)
+    root: str = ""
+    seconds: float = 0.0
+    finding: Finding | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is wrong."""
+        return self.finding is None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a program."""
+        return asdict(self) | {"ok": self.ok}
+
+    def found(self, finding: Finding | None) -> None:
+        """Keep the first finding: one about an event before one about none, then by sequence."""
+        if finding is not None and (self.finding is None or _rank(finding) < _rank(self.finding)):
+            self.finding = finding
+
+
+class Chunk(NamedTuple):
+    """Events in the order in which they are found, hashed."""
+
+    sequences: Sequence[int]
+    """A range where they are in a row, which is quick."""
+    hashes: bytes
+    events: Callable[[], Sequence[Event | None]]
+    """The events themselves; asked for when something is wrong. None: it cannot be read."""
+
+
+class Roots:
+    """Leaf hashes in the order of the tree against the checkpoints over them."""
+
+    def __init__(self, left: Frontier, checkpoints: Iterable[Checkpoint]) -> None:
+        self.frontier = left
+        self._due = deque(sorted((one for one in checkpoints if one.size >= left.size), key=lambda one: one.size))
+        self.passed = 0
+        """Checkpoints that hold."""
+        self.finding: Finding | None = None
+        self._since: Run | None = None
+
+    def take(self, run: Run) -> None:
+        """The next leaves."""
+        at = 0
+        while self.finding is None and at < run.leaves:
+            if self._since is None:
+                self._since = run.part(run.first + at, run.last)
+            end = run.leaves
+            if self._due and self._due[0].size - self.frontier.size < end - at:
+                end = at + self._due[0].size - self.frontier.size
+            self.frontier.extend(run.hashes[at * HASH_BYTES : end * HASH_BYTES])
+            at = end
+            self._compare(run.first + at - 1)
+
+    def _compare(self, last: int) -> None:
+        while self._due and self._due[0].size == self.frontier.size and self.finding is None:
+            due = self._due.popleft()
+            if due.root == self.frontier.root():
+                self.passed += 1
+                self._since = None
+            else:
+                first = self._since.first if self._since is not None else last
+                what = (
+                    f"the leaf hashes of the events {first} to {last} do not lead to the root that was signed over"
+                    f" {due.size} leaves: one of these events was changed, and its hash with it"
+                )
+                self.finding = Finding(Kind.ALTERED, first, what, last, self._since.stream if self._since else "")
+
+    def end(self, right: Iterable[tuple[int, bytes]]) -> Finding | None:
+        """After the last leaf: the subtrees that follow, ``(level, root)``, and the checkpoint over all."""
+        for level, root in right:
+            if self.finding is None:
+                self.frontier.append_perfect(root, level)
+                self._compare(0)
+        if self.finding is None and self._due:
+            what = f"there are {self.frontier.size} leaves, and {self._due[-1].size} were signed"
+            self.finding = Finding(Kind.MISSING, 0, what)
+        return self.finding
+
+
+class Matcher:
+    """Events against their leaf hashes, both in the order of their sequences.
+
+    Feed it with ``leaves`` and ``events`` as it asks for them (``wants_leaves``, ``wants_events``), then ``end``.
+
+    Args:
+        let_go: Runs of sequences that need not be there.
+        complete: False: any event may be left out.
+        tail: True: events after the last leaf are not in the tree yet, which is no finding.
+    """
+
+    def __init__(self, let_go: Sequence[tuple[int, int]] = (), *, complete: bool = True, tail: bool = False) -> None:
+        self._let_go = list(let_go)
+        self._complete = complete
+        self._tail = tail
+        self._runs: deque[Run] = deque()
+        self._chunks: deque[Chunk] = deque()
+        self._at = 0
+        self._past: deque[Run] = deque(maxlen=4)
+        self._seen: list[tuple[int, int]] = []
+        self.matched = 0
+        self.skipped = 0
+        """Leaves whose events were let go."""
+        self.beyond = 0
+        """Events after the last leaf."""
+        self.finding: Finding | None = None
+
+    @property
+    def wants_leaves(self) -> bool:
+        """It needs to know more leaves to go on."""
+        return self.finding is None and sum(run.leaves for run in self._runs) < WINDOW
+
+    @property
+    def wants_events(self) -> bool:
+        """It needs more events to go on."""
+        return self.finding is None and len(self._chunks) < 2
+
+    def leaves(self, run: Run) -> None:
+        """The next leaves."""
+        self._runs.append(run)
+
+    def events(self, chunk: Chunk) -> None:
+        """The next events."""
+        if chunk.sequences:
+            self._chunks.append(chunk)
+
+    def step(self, *, last_leaf: bool, last_event: bool) -> None:
+        """Compare what is there; ``last_*``: nothing will follow."""
+        while self.finding is None and self._runs and self._chunks:
+            # What may have moved is looked for ahead: not without having something there.
+            if (self.wants_leaves and not last_leaf) or (self.wants_events and not last_event):
+                return
+            if not self._equal() and not self._may_be_absent():
+                self.finding = self._diagnose()
+        if self.finding is None and last_leaf and not self._runs and self._chunks:
+            self._left_over()
+        if self.finding is None and last_event and not self._chunks:
+            while self._runs and (not self._complete or self._may_be_absent()):
+                if not self._complete:
+                    self._pass(self._runs[0].leaves)
+            if self._runs and last_leaf:
+                run = self._runs[0]
+                last = self._until_present(run)
+                self.finding = Finding(Kind.MISSING, run.first, _missing(run.first, last), last, run.stream)
+
+    def _equal(self) -> bool:
+        """Pass what is equal; False: the first event and the first leaf are not."""
+        run, chunk = self._runs[0], self._chunks[0]
+        most = min(run.leaves, len(chunk.sequences) - self._at)
+        sequences = chunk.sequences[self._at : self._at + most]
+        same = most
+        if not (isinstance(sequences, range) and sequences.start == run.first):
+            same = next((n for n, found in enumerate(sequences) if found != run.first + n), most)
+        begin = self._at * HASH_BYTES
+        if same and chunk.hashes[begin : begin + same * HASH_BYTES] != run.hashes[: same * HASH_BYTES]:
+            same = next(
+                n
+                for n in range(same)
+                if chunk.hashes[begin + n * HASH_BYTES : begin + (n + 1) * HASH_BYTES] != run.at(run.first + n)
+            )
+        if same:
+            self._pass(same)
+            self._drop(same)
+            self.matched += same
+        return same > 0
+
+    def _pass(self, count: int) -> None:
+        run = self._runs.popleft()
+        done = run.part(run.first, run.first + count - 1)
+        self._past.append(done)
+        if self._seen and self._seen[-1][1] + 1 == done.first:
+            self._seen[-1] = (self._seen[-1][0], done.last)
+        else:
+            self._seen.append((done.first, done.last))
+        if count < run.leaves:
+            self._runs.appendleft(run.part(run.first + count, run.last))
+
+    def _drop(self, count: int) -> None:
+        self._at += count
+        if self._at == len(self._chunks[0].sequences):
+            self._chunks.popleft()
+            self._at = 0
+
+    def _may_be_absent(self) -> bool:
+        """Pass leaves whose events need not be there, and are not; whether there were any."""
+        run = self._runs[0]
+        here = self._chunks[0].sequences[self._at] if self._chunks else None
+        if here is not None and here <= run.first:
+            return False
+        if not self._complete:
+            until = run.last if here is None else min(run.last, here - 1)
+            self._pass(until - run.first + 1)
+            return True
+        for first, last in self._let_go:
+            if first <= run.first <= last:
+                until = min(last, run.last) if here is None else min(last, run.last, here - 1)
+                self.skipped += until - run.first + 1
+                self._pass(until - run.first + 1)
+                return True
+        return False
+
+    def _until_present(self, run: Run) -> int:
+        last = run.last
+        for first, _ in self._let_go:
+            if run.first < first <= last:
+                last = first - 1
+        return last
+
+    def _diagnose(self) -> Finding:
+        run, wanted = self._runs[0], self._runs[0].first
+        ahead = self._ahead()
+        found, event = ahead[0]
+        if found == UNREADABLE or (found == wanted and event is None):
+            return Finding(
+                Kind.ALTERED, wanted, f"what stands in the place of event {wanted} is no event", 0, run.stream
+            )
+        if found < wanted:
+            return self._again(found, run.stream)
+        if found > wanted:
+            if any(sequence == wanted for sequence, _ in ahead):
+                return Finding(Kind.REORDERED, wanted, f"event {wanted} comes after event {found}", 0, run.stream)
+            last = min(found - 1, self._until_present(run))
+            return Finding(Kind.MISSING, wanted, _missing(wanted, last), last, run.stream)
+        return self._same_number(wanted, [other for _, other in ahead], run.stream)
+
+    def _same_number(self, wanted: int, ahead: list[Event | None], stream: str) -> Finding:
+        """The number is right and the content is not: is it that of another event?"""
+        event, after = ahead[0], ahead[1] if len(ahead) > 1 else None
+        if event is None:
+            return Finding(Kind.ALTERED, wanted, f"event {wanted} cannot be read", 0, stream)
+        if self._is(after, wanted):
+            if self._is(event, wanted - 1):
+                what = f"event {wanted - 1} is there twice, and those after it were renumbered"
+                return Finding(Kind.DUPLICATED, wanted, what, 0, stream)
+            if not self._is(event, wanted + 1):
+                what = f"what stands as event {wanted} was never recorded, and those after it were renumbered"
+                return Finding(Kind.INVENTED, wanted, what, 0, stream)
+        if self._is(event, wanted + 1) and (self._is(after, wanted + 2) or after is None):
+            what = f"event {wanted} is missing, and those after it were renumbered"
+            return Finding(Kind.MISSING, wanted, what, 0, stream)
+        moved = next(
+            (run.first + n for run in self._runs for n in range(run.leaves) if self._is(event, run.first + n)), 0
+        )
+        if moved:
+            return Finding(Kind.REORDERED, wanted, f"event {moved} stands in the place of event {wanted}", 0, stream)
+        before = next(
+            (run.first + n for run in self._past for n in range(run.leaves) if self._is(event, run.first + n)), 0
+        )
+        if before:
+            what = f"event {before} stands again in the place of event {wanted}"
+            return Finding(Kind.DUPLICATED, wanted, what, 0, stream)
+        return Finding(Kind.ALTERED, wanted, f"event {wanted} is not what was recorded", 0, stream)
+
+    def _is(self, event: Event | None, sequence: int) -> bool:
+        if event is None or sequence < 0:
+            return False
+        for run in (*self._past, *self._runs):
+            if run.first <= sequence <= run.last:
+                return leaf_of(*event._replace(sequence=sequence)) == run.at(sequence)
+        return False
+
+    def _ahead(self) -> list[tuple[int, Event | None]]:
+        found: list[tuple[int, Event | None]] = []
+        at = self._at
+        for chunk in self._chunks:
+            events = chunk.events()
+            found += [(chunk.sequences[n], events[n]) for n in range(at, len(chunk.sequences))]
+            at = 0
+            if len(found) >= WINDOW:
+                break
+        return found
+
+    def _again(self, sequence: int, stream: str) -> Finding:
+        """An event that should have come earlier, or never."""
+        if any(first <= sequence <= last for first, last in self._seen):
+            return Finding(Kind.DUPLICATED, sequence, f"event {sequence} is there again", 0, stream)
+        return Finding(Kind.INVENTED, sequence, f"event {sequence} was never recorded: it has no leaf", 0, stream)
+
+    def _left_over(self) -> None:
+        chunk = self._chunks[0]
+        last = self._seen[-1][1] if self._seen else 0
+        here = chunk.sequences[self._at]
+        if here == UNREADABLE:
+            self.finding = Finding(Kind.INVENTED, last + 1, f"after event {last} there is something that is no event")
+        elif here <= last or not self._tail:
+            self.finding = self._again(here, "")
+        else:
+            self.beyond += len(chunk.sequences) - self._at
+            self._chunks.popleft()
+            self._at = 0
+
+
+def _missing(first: int, last: int) -> str:
+    return f"event {first} is missing" if first == last else f"events {first} to {last} are missing"
+
+
+def _rank(finding: Finding) -> tuple[bool, int]:
+    return (finding.sequence == 0, finding.sequence)
