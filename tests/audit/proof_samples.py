@@ -59,7 +59,7 @@ async def sign(store: AuditStore, upto: int, every: int = 100) -> None:
 async def exported(store: AuditStore, folder: Path, first: int, last: int, keep: Any = None) -> Path:
     """An export of the range; ``keep`` is a filter."""
     await asyncio.to_thread(folder.mkdir)
-    await write_proof(store.engine, folder, LIFE, first, last)
+    await write_proof(store.engine, folder, [LIFE], first, last)
     written: list[Event] = []
     async for chunk in events(store.engine, LIFE, first, last):
         written += [event for event in chunk.events() if event is not None and (keep is None or keep(event))]
@@ -75,7 +75,7 @@ def seal(folder: Path, first: int, last: int, count: int, *, complete: bool = Tr
     facts = {
         "range": {"first": first, "last": last},
         "events": count,
-        "proof": {"stream": LIFE, "complete": complete},
+        "proof": {"streams": [LIFE], "complete": complete},
         "files": described(folder, (bundle.EVENTS, *PARTS)),
     }
     write_manifest(folder, facts, EXPORTER)

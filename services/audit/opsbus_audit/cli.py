@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from opsbus_audit import cli_kept, cli_read
+from opsbus_audit import cli_kept, cli_proof, cli_read
 
 app = typer.Typer(
     name="audit",
@@ -22,6 +22,8 @@ app.command("replay")(cli_read.replay)
 app.command("export")(cli_read.export)
 app.command("shadow")(cli_read.shadow)
 app.command("report")(cli_read.report)
+app.command("verify")(cli_proof.verify)
+app.command("key")(cli_proof.key)
 
 Actor = Annotated[str | None, typer.Option(help="Only this caller (`sub`).")]
 Tool = Annotated[str | None, typer.Option(help="Only this tool: k8s_scale_deployment.")]

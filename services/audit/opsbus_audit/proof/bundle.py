@@ -78,7 +78,7 @@ class Span(BaseModel):
 class Claim(BaseModel):
     """``proof`` of the manifest."""
 
-    stream: str = Field(description="The stream's life: name@created.")
+    streams: list[str] = Field(description="The lives of the stream it is of: name@created.")
     complete: bool = Field(description="Every event of the range; false: a filter left some out.")
 
 
@@ -229,11 +229,11 @@ def runs_of(folder: Path, proof: Proof) -> Iterator[Run]:
             raise BundleError("leaves.bin has more leaves than proof.json says")
 
 
-def runs_by_sequence(folder: Path, proof: Proof, stream: str, first: int, last: int) -> Iterator[Run]:
-    """The leaves of the sequences ``first`` to ``last`` of a life of the stream, in its order."""
+def runs_by_sequence(folder: Path, proof: Proof, streams: Sequence[str], first: int, last: int) -> Iterator[Run]:
+    """The leaves of the sequences ``first`` to ``last`` of these lives of the stream, in its order."""
     with _opened(folder / LEAVES) as file:
         for position, name, begin, count in sorted(proof.runs, key=lambda run: run[2]):
-            if name != stream:
+            if name not in streams:
                 continue
             at, end = max(begin, first), min(begin + count - 1, last)
             while at <= end:
@@ -242,7 +242,7 @@ def runs_by_sequence(folder: Path, proof: Proof, stream: str, first: int, last: 
                 hashes = file.read(some * HASH_BYTES)
                 if len(hashes) != some * HASH_BYTES:
                     raise BundleError("leaves.bin is shorter than proof.json says")
-                yield Run(position + at - begin, stream, at, hashes)
+                yield Run(position + at - begin, name, at, hashes)
                 at += some
 
 

@@ -14,7 +14,7 @@ from opsbus_audit.ordered import Range, Recorded, StreamReader
 from opsbus_audit.proof import merkle, stored
 from opsbus_audit.proof.check import Chunk, Finding, Kind, Matcher, Report
 from opsbus_audit.proof.checkpoint import Checkpoint, decode_hashes, open_checkpoint
-from opsbus_audit.proof.leaf import MESSAGE_ID, Event, Told, leaf_of
+from opsbus_audit.proof.leaf import MESSAGE_ID, Event, Run, Told, leaf_of
 from opsbus_audit.proof.merkle import Frontier, ProofError
 from opsbus_audit.proof.note import NoteError, VerifierKey
 from opsbus_audit.proof.signer import FRONTIER, OLD, PROOF, RUNS, STREAM, SUBJECT
@@ -101,14 +101,16 @@ async def verify_stream(
     life = await life_of(client)
     report.first, report.last = state.first_seq, state.last_seq
     known = await _chain(client, keys, report)
-    if engine is not None:
+    if not report.ok:
+        pass
+    elif engine is not None:
         await _against_leaves(client, engine, life, known, report, told)
         again = Report("")
         if report.ok:
             await stored.check_leaves(engine, keys, again)
             report.found(again.finding)
     else:
-        await _against_checkpoints(client, life, known, report, told)
+        await _against_checkpoints(client, known, report, told)
     report.seconds = time.perf_counter() - began
     return report
 
@@ -155,7 +157,10 @@ async def _against_leaves(
     if report.first > 1:
         report.notes.append(f"events before {report.first} are older than the stream keeps; the store has their leaves")
     matcher = Matcher(tail=True)
-    leaves = stored.runs_by_sequence(engine, life, report.first)
+    streams = await stored.chain(engine, life)
+    if len(await stored.lives(engine)) > len(streams):
+        report.notes.append("the tree has events of earlier lives of the stream too: the store has those")
+    leaves = _leaves(engine, streams, report.first)
     await stored.drive(matcher, leaves, _chunks(client, report.last), told)
     stored.add(report, matcher)
     report.unsigned = matcher.beyond + sum(
@@ -163,11 +168,15 @@ async def _against_leaves(
     )
 
 
-async def _against_checkpoints(client: Client, life: str, known: list[Head], report: Report, told: Told | None) -> None:
+async def _leaves(engine: AsyncEngine, streams: list[str], first: int) -> AsyncIterator[Run]:
+    for stream in streams:
+        async for run in stored.runs_by_sequence(engine, stream, first):
+            yield run
+
+
+async def _against_checkpoints(client: Client, known: list[Head], report: Report, told: Told | None) -> None:
     """By the checkpoints alone: which events are in the tree is said beside each, that it is true the roots say."""
-    start = len(known)
-    while start and all(run[0] == life and run[1] >= report.first for run in known[start - 1].runs):
-        start -= 1
+    start = _where_it_begins(known, report.first)
     if start:
         report.notes.append(
             f"what the first {known[start - 1].checkpoint.size} leaves are of is no longer in the stream"
@@ -191,8 +200,22 @@ async def _against_checkpoints(client: Client, life: str, known: list[Head], rep
         first = due[0].runs[0][1]
         last = max(run[2] for head in due for run in head.runs)
         missing = next((n for n in range(first, last + 1) if n not in pending), first)
-        report.found(Finding(Kind.MISSING, missing, f"events {missing} to {last} are signed and not there", last, life))
+        report.found(Finding(Kind.MISSING, missing, f"events {missing} to {last} are signed and not there", last))
     report.unsigned = len(pending)
+
+
+def _where_it_begins(known: list[Head], first: int) -> int:
+    """The number of the first checkpoint all of whose events, and all those after it, are of this stream."""
+    start = len(known)
+    after: tuple[str, int, int] | None = None
+    while start:
+        for run in reversed(known[start - 1].runs):
+            # One that was restored has another life, and goes on where it was.
+            if run[1] < first or (after is not None and run[0] != after[0] and run[2] + 1 != after[1]):
+                return start
+            after = run
+        start -= 1
+    return start
 
 
 def _take(head: Head, frontier: Frontier, pending: dict[int, bytes], report: Report) -> Finding | None:

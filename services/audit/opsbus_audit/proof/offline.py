@@ -107,8 +107,8 @@ def _check_events(
 ) -> None:
     """That the events are those of the leaf hashes."""
     matcher = Matcher(proof.let_go, complete=report.complete)
-    stream = manifest.proof.stream if manifest.proof is not None else ""
-    drive(matcher, bundle.runs_by_sequence(folder, proof, stream, report.first, report.last), pieces, told)
+    streams = manifest.proof.streams if manifest.proof is not None else []
+    drive(matcher, bundle.runs_by_sequence(folder, proof, streams, report.first, report.last), pieces, told)
     report.events, report.let_go_events = matcher.matched, matcher.skipped
     report.let_go = list(proof.let_go) if matcher.skipped else []
     report.found(matcher.finding)

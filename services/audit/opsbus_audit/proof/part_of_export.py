@@ -12,7 +12,7 @@ from opsbus_audit.proof import bundle, tree
 from opsbus_audit.proof.checkpoint import Checkpoint
 from opsbus_audit.proof.live import life_of
 from opsbus_audit.proof.merkle import ProofError
-from opsbus_audit.proof.stored import last_checkpoint, lives, write_proof
+from opsbus_audit.proof.stored import chain, last_checkpoint, write_proof
 
 PARTS = (bundle.LEAVES, bundle.CHECKPOINTS, bundle.PROOF)
 _SIGNED_WITHIN_S = 15.0
@@ -28,26 +28,23 @@ async def write_part(
         What the manifest says of it.
 
     Raises:
-        ProofError: the range is of no one life of the stream that the tree has, or its leaves are damaged.
+        ProofError: the tree is empty, or its leaves are damaged.
     """
-    stream = await life_of(client)
-    known = await lives(engine)
-    if stream not in known:
-        if len(known) != 1:
-            raise ProofError("the tree has leaves of several lives of the stream, and none of the present one")
-        stream = known[0]
+    streams = await chain(engine, await life_of(client))
+    if not streams:
+        raise ProofError("the tree is empty")
     ends = time.monotonic() + _SIGNED_WITHIN_S
     while time.monotonic() < ends:
-        if await _signed(engine, stream, last):
+        if await _signed(engine, streams, last):
             break
         await asyncio.sleep(_LOOK_S)
-    await write_proof(engine, folder, stream, first, last)
-    return {"stream": stream, "complete": complete}
+    await write_proof(engine, folder, streams, first, last)
+    return {"streams": streams, "complete": complete}
 
 
-async def _signed(engine: AsyncEngine, stream: str, last: int) -> bool:
+async def _signed(engine: AsyncEngine, streams: list[str], last: int) -> bool:
     async with engine.connect() as connection:
-        leaf = await tree.find(connection, stream, last)
+        leaf = await tree.find(connection, streams[-1], last)
     entry = await last_checkpoint(engine)
     if entry is None:
         # Nobody signs: not worth waiting for.

@@ -30,6 +30,29 @@ async def lives(engine: AsyncEngine) -> list[str]:
         return list((await connection.execute(statement)).scalars())
 
 
+async def chain(engine: AsyncEngine, life: str) -> list[str]:
+    """The lives that together are the stream as it is now: a stream that was restored from a backup has another time
+    of creation, and goes on where it was.
+
+    Args:
+        life: The stream's present one; when the tree knows nothing of it, its last one counts.
+    """
+    column = tables.leaves.c
+    statement = select(column.stream, func.min(column.first), func.max(column.last)).group_by(column.stream)
+    async with engine.connect() as connection:
+        rows = (await connection.execute(statement.order_by(func.min(column.position)))).all()
+    spans = {stream: (first, last) for stream, first, last in rows}
+    known = list(spans)
+    if not known:
+        return []
+    at = known.index(life) if life in spans else len(known) - 1
+    found = [known[at]]
+    while at and spans[known[at - 1]][1] + 1 == spans[known[at]][0]:
+        at -= 1
+        found.insert(0, known[at])
+    return found
+
+
 async def checkpoints(engine: AsyncEngine, above: int = 0) -> AsyncIterator[Entry]:
     """The checkpoints of the store over more than ``above`` leaves, the smallest first.
 
@@ -168,20 +191,19 @@ async def drive(
             before = matcher.matched
 
 
-async def write_proof(engine: AsyncEngine, folder: Path, stream: str, first: int, last: int, origin: str = "") -> Proof:
+async def write_proof(engine: AsyncEngine, folder: Path, streams: Sequence[str], first: int, last: int) -> Proof:
     """Write ``leaves.bin``, ``checkpoints.txt`` and ``proof.json`` for the sequences ``first`` to ``last``.
 
     Args:
         engine: The store.
         folder: Of the export; ``events.ndjson`` may be there already or come later, ``bundle.seal`` comes last.
-        stream: The stream's life: name@created.
-        origin: Of the log; that of its checkpoints unless given.
+        streams: The lives of the stream that the range is of.
 
     Raises:
         ProofError: the store's tree is damaged.
     """
     column = tables.leaves.c
-    inside = (column.stream == stream, column.first <= last, column.last >= first)
+    inside = (column.stream.in_(streams), column.first <= last, column.last >= first)
     async with engine.connect() as connection:
         whole = select(func.min(column.position), func.max(column.position + column.last - column.first + 1))
         begin, end = (await connection.execute(whole.where(*inside))).one()
@@ -195,16 +217,16 @@ async def write_proof(engine: AsyncEngine, folder: Path, stream: str, first: int
                 runs[-1] = (*before[:3], before[3] + run.leaves)
             else:
                 runs.append((run.position, run.stream, run.first, run.leaves))
-        size, last_origin = await _write_checkpoints(engine, folder, begin, end)
+        size, origin = await _write_checkpoints(engine, folder, begin, end)
         parts = merkle.perfect_parts(end, size) if size > end else []
         right = [
             (level, (await tree.subtree(connection, index << level, (index + 1) << level)).hex())
             for level, index in parts
         ]
         left = (await tree.frontier_at(connection, begin)).roots
-        spans = await ranges(connection, stream)
+        spans = [span for stream in streams for span in await ranges(connection, stream)]
     proof = Proof(
-        origin=origin or last_origin,
+        origin=origin,
         position=begin,
         size=size,
         left=[root.hex() for root in left],
