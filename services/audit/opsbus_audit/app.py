@@ -16,6 +16,7 @@ from opsbus_audit.consumer import StreamConsumer
 from opsbus_audit.metrics import ConsumerMetrics
 from opsbus_audit.proof.part import checkpoint_signer
 from opsbus_audit.proof.tree import adopt, provable
+from opsbus_audit.read_tools import BUDGET_BYTES, read_events
 from opsbus_audit.retention.keeper import keep
 from opsbus_audit.search_tools import search_events
 from opsbus_audit.settings import AuditSettings
@@ -105,6 +106,9 @@ def build() -> Worker:
     made.tool(name="search", permission=READ, read_only=True, title="Search the audit record")(search_events)
     made.tool(name="get_call", permission=READ, read_only=True, title="One call, step by step")(get_call)
     made.tool(name="summarize", permission=READ, read_only=True, title="Who did what to which system")(summarize_calls)
+    made.tool(
+        name="read_events", permission=READ, read_only=True, budget_bytes=BUDGET_BYTES, title="The record, in order"
+    )(read_events)
     return made
 
 

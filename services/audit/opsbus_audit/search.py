@@ -4,6 +4,7 @@ written."""
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -128,17 +129,32 @@ async def in_order(engine: AsyncEngine, question: Question, limit: int, cursor: 
     Raises:
         ToolError: ``invalid_arguments`` for a cursor that is not ours.
     """
-    where = matches(question)
-    page = where
+    return await _page(engine, matches(question), _oldest_first(question, cursor), limit)
+
+
+async def rows_in_order(
+    engine: AsyncEngine, question: Question, limit: int, cursor: str | None = None
+) -> tuple[Sequence[Row[Any]], bool]:
+    """The rows of ``in_order``, not counted, and whether there are more.
+
+    Raises:
+        ToolError: ``invalid_arguments`` for a cursor that is not ours.
+    """
+    async with engine.connect() as connection:
+        rows = (await connection.execute(_oldest_first(question, cursor).limit(limit + 1))).all()
+    return rows[:limit], len(rows) > limit
+
+
+def _oldest_first(question: Question, cursor: str | None) -> Select[Any]:
+    page = matches(question)
     if cursor is not None:
         stored_ns, sequence = _decode(cursor)
         page = and_(
-            where,
+            page,
             _event.c.stored_ns >= stored_ns,
             tuple_(_event.c.stored_ns, _event.c.sequence) > tuple_(stored_ns, sequence),
         )
-    order = (_event.c.stored_ns, _event.c.sequence)
-    return await _page(engine, where, select(_event).where(page).order_by(*order), limit)
+    return select(_event).where(page).order_by(_event.c.stored_ns, _event.c.sequence)
 
 
 async def _page(engine: AsyncEngine, where: ColumnElement[bool], statement: Select[Any], limit: int) -> Found:
@@ -151,7 +167,7 @@ async def _page(engine: AsyncEngine, where: ColumnElement[bool], statement: Sele
     kept = rows[:limit]
     return Found(
         entries=[entry_of(row) for row in kept],
-        cursors=[_encode(row.stored_ns, row.sequence) for row in kept],
+        cursors=[cursor_at(row.stored_ns, row.sequence) for row in kept],
         more=len(rows) > limit,
         total=total if total <= _COUNTED_MAX else None,
     )
@@ -192,7 +208,8 @@ def moment_of(stored_ns: int) -> datetime:
     return _EPOCH + timedelta(microseconds=stored_ns // 1_000)
 
 
-def _encode(stored_ns: int, sequence: int) -> str:
+def cursor_at(stored_ns: int, sequence: int) -> str:
+    """The cursor after an event."""
     return base64.urlsafe_b64encode(f"{stored_ns}.{sequence}".encode()).decode().rstrip("=")
 
 

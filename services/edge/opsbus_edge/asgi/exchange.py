@@ -75,11 +75,17 @@ class Exchange:
             self._gone()
             await asyncio.sleep(0)  # the cancellation arrives here
 
-    async def finish(self, status: int, data: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-        """The answer: a plain response, or the stream's last message."""
+    async def finish(
+        self,
+        status: int,
+        data: bytes,
+        headers: list[tuple[bytes, bytes]] | None = None,
+        kind: tuple[bytes, bytes] = JSON,
+    ) -> None:
+        """The answer: a plain response of a kind (its content type), or the stream's last message."""
         self._closed = True
         if not self.streaming:
-            await answer(self._send, status, data, [JSON, *(headers or [])])
+            await answer(self._send, status, data, [kind, *(headers or [])])
             return
         async with self._lock:
             await self._stream(_frame(data), more=False)

@@ -4,6 +4,7 @@ from typing import Any
 
 from opsbus_contracts.errors import CODES, ErrorBody
 from opsbus_edge import __version__
+from opsbus_edge.asgi import audit_events
 from opsbus_edge.asgi.health import HealthReport
 from opsbus_edge.catalog import Catalog
 from opsbus_edge.gates.permission import permits
@@ -166,11 +167,34 @@ def _platform_paths() -> dict[str, Any]:
     services = {"type": "object", "required": ["services"], "properties": {"services": {"type": "object"}}}
     refusals = {"type": "object", "required": ["refusals"], "properties": {"refusals": {"type": "array"}}}
     return {
+        "/api/v1/audit/events": {"get": _audit_events()},
         "/api/v1/catalog/services": {"get": _operation("listServices", "Services and their instances.", services)},
         "/api/v1/catalog/refusals": {
             "get": _operation("listRefusals", "Announcements that were not taken, and why.", refusals)
         },
     }
+
+
+def _audit_events() -> dict[str, Any]:
+    operation: dict[str, Any] = _operation(
+        "readAuditEvents",
+        "The record in order, for a SIEM: a line for each event. Come back with the header Opsbus-Next-Cursor.",
+        {},
+        parameters=[
+            {
+                "name": name,
+                "in": "query",
+                "schema": {"type": "integer", "minimum": 1, "maximum": 1000} if name == "limit" else {"type": "string"},
+            }
+            for name in audit_events.PARAMETERS
+        ],
+    )
+    operation["responses"]["200"] = {
+        "description": "Events, the oldest first.",
+        "headers": {"Opsbus-Next-Cursor": {"schema": {"type": "string"}}},
+        "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+    }
+    return operation
 
 
 def _health_paths() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from opsbus_contracts.calls import ClientInfo, Status
 from opsbus_contracts.errors import ErrorBody, ErrorCode
 from opsbus_edge import jsonin
 from opsbus_edge.answers import error_of
+from opsbus_edge.asgi import audit_events
 from opsbus_edge.asgi.envelope import idempotency_key, trace_field
 from opsbus_edge.asgi.exchange import Exchange
 from opsbus_edge.asgi.http import Receive, Scope, Send, answer, answer_error, client_address, error_answer, read_body
@@ -31,6 +32,7 @@ _GETS = frozenset(
         "/prompts",
         "/catalog/services",
         "/catalog/refusals",
+        audit_events.PATH,
     }
 )
 _PLATFORM_READ = "platform:read"
@@ -89,6 +91,8 @@ class Rest:
             await answer_error(send, query)
         elif path == "/resources/read":
             await self._read(query, scope, receive, send, caller, headers)
+        elif path == audit_events.PATH:
+            await self._events(query, scope, receive, send, caller, headers)
         else:
             await self._show(path, query, send, caller, head=method == "HEAD")
 
@@ -206,6 +210,32 @@ class Rest:
         request = self._request("resources/read", uri, b"{}", caller, headers)
         request.address = client_address(scope)
         await self._run(request, receive, send)
+
+    async def _events(
+        self,
+        query: dict[str, str],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        caller: Caller,
+        headers: dict[str, str],
+    ) -> None:
+        arguments = audit_events.arguments_of(query)
+        if isinstance(arguments, ErrorBody):
+            await answer_error(send, arguments)
+            return
+        request = self._request("tools/call", audit_events.TOOL, arguments, caller, headers)
+        request.address = client_address(scope)
+        exchange = Exchange(receive, send, streams=False, keep_alive_s=self._edge.settings.keep_alive_s)
+        async with exchange:
+            reply = await self._edge.pipeline.run(request)
+            lines = audit_events.lines_of(reply)
+            if lines is None:
+                await exchange.finish(*_answered(request, reply))
+            else:
+                body, more = lines
+                called = (b"opsbus-call", request.call.encode())
+                await exchange.finish(200, body, [called, *more], kind=audit_events.NDJSON)
 
     def _request(self, method: str, target: str, params: bytes, caller: Caller, headers: dict[str, str]) -> Request:
         return Request(
