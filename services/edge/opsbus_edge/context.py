@@ -13,6 +13,7 @@ from opsbus_edge.dispatch import Dispatcher
 from opsbus_edge.gates.api_key import ApiKeys
 from opsbus_edge.gates.authenticate import Authenticator
 from opsbus_edge.gates.proof import Proven
+from opsbus_edge.gates.refusals import Refusals
 from opsbus_edge.metrics import Metrics
 from opsbus_edge.model import NO_PEER, Caller, Denied, Peer
 from opsbus_edge.pipeline import Pipeline
@@ -48,12 +49,17 @@ class Edge:
     signing: SigningKey
     sign_in: SignIn | None = None
     """``POST /auth/token``; None without a directory."""
+    refusals: Refusals | None = None
+    """Told of every request without a good proof."""
     drain: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at SIGTERM: /ready is red, nothing new should come. Streams without an end of their own end now."""
 
     async def authenticate(self, headers: Mapping[str, str], peer: Peer = NO_PEER) -> Caller | Denied:
         """The caller behind a request's headers (lower-case names). Cheap when repeated: verified tokens are cached."""
-        return await self.authenticator.authenticate(headers, peer)
+        found = await self.authenticator.authenticate(headers, peer)
+        if isinstance(found, Denied) and self.refusals is not None:
+            self.refusals.tell(found, peer)
+        return found
 
     def stdio_caller(self) -> Caller:
         """The caller of a stdio session: who and in which role is a setting, since no header carries it."""

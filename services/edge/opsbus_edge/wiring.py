@@ -30,6 +30,7 @@ from opsbus_edge.gates.limit import ConcurrencyLimit
 from opsbus_edge.gates.personal import PersonalData
 from opsbus_edge.gates.policy import Policy, load_policy
 from opsbus_edge.gates.proof import Proof
+from opsbus_edge.gates.refusals import Refusals
 from opsbus_edge.identity import Minter
 from opsbus_edge.metrics import Metrics
 from opsbus_edge.pipeline import Pipeline
@@ -122,6 +123,7 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
             authenticator=authenticator,
             api_keys=api_keys,
             signing=signing,
+            refusals=_refusals(settings, nc, stack),
             sign_in=sign_in(settings, asked, tokens, nc, metrics),
         )
 
@@ -204,6 +206,13 @@ async def _api_keys(settings: EdgeSettings, nc: Client, stack: AsyncExitStack) -
     except TimeoutError:
         log.warning("the API keys cannot be read: requests with one are answered 503; is the bus provisioned?")
     return api_keys
+
+
+def _refusals(settings: EdgeSettings, nc: Client, stack: AsyncExitStack) -> Refusals:
+    refusals = Refusals(nc, names=settings.audit_personal == "clear")
+    refusals.start()
+    stack.push_async_callback(refusals.stop)
+    return refusals
 
 
 async def _signing(settings: EdgeSettings, nc: Client, minter: Minter, stack: AsyncExitStack) -> SigningKey:
