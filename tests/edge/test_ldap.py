@@ -193,28 +193,28 @@ async def test_who_is_there_does_not_show_in_the_time(run_edge, ldap) -> None:
     print(f"\na refusal takes {known * 1000:.0f} ms for a user who is there, {unknown * 1000:.0f} ms for nobody")
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"[]",
-        b"{}",
-        b'{"user":"ada"}',
-        b'{"user":"","password":"x"}',
-        b'{"user":["ada"],"password":"x"}',
-        b'{"user":"ada","password":7}',
-        b'{"user":"ada","password":"x","role":"admin"}',
-        b'{"user":"' + b"a" * 200 + b'","password":"x"}',
-        b'{"user":"ada","password":"' + b"x" * 2000 + b'"}',
-        b'{"user":"ada","password":"geheim-99"',
-    ],
-)
-async def test_what_is_no_sign_in_is_refused_without_quoting_it(run_edge, ldap, body) -> None:
+NO_SIGN_INS = [
+    b"",
+    b"[]",
+    b"{}",
+    b'{"user":"ada"}',
+    b'{"user":"","password":"x"}',
+    b'{"user":["ada"],"password":"x"}',
+    b'{"user":"ada","password":7}',
+    b'{"user":"ada","password":"x","role":"admin"}',
+    b'{"user":"' + b"a" * 200 + b'","password":"x"}',
+    b'{"user":"ada","password":"' + b"x" * 2000 + b'"}',
+    b'{"user":"ada","password":"geheim-99"',
+]
+
+
+async def test_what_is_no_sign_in_is_refused_without_quoting_it(run_edge, ldap) -> None:
     async with run_edge(**ldap) as running:
-        answer = await running.http.post("/auth/token", content=body, headers={"content-type": "application/json"})
-        assert answer.status_code == 400
-        assert "geheim" not in answer.text
-        assert "application/json" in answer.json()["error"]["hint"]
+        for body in NO_SIGN_INS:
+            answer = await running.http.post("/auth/token", content=body, headers={"content-type": "application/json"})
+            assert answer.status_code == 400, body
+            assert "geheim" not in answer.text
+            assert "application/json" in answer.json()["error"]["hint"]
 
 
 async def test_method_type_size_and_repeats(run_edge, ldap) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from opsbus import Context, Worker
 from opsbus.settings import SettingsError
@@ -129,27 +130,40 @@ async def test_a_certificate_s_name_gives_the_identity(run_edge, authority, mutu
         assert (await ask(running.url, trusting(authority, client))).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("cn", "names"),
-    [
-        ("nobody", []),
-        ("x", ["spiffe://shop/agents/a/b"]),
-        ("x", ["spiffe://shop/agents/"]),
-        ("x", ["a.b.agents.shop"]),
-        ("x", ["agents.shop"]),
-        ("x", ["ada@shop.example.evil.example"]),
-        ("build.agents.shop", []),
-        ("deployer2", []),
-        ("Deployer", []),
-        ("email:ada@shop.example", []),
-    ],
-)
-async def test_a_name_that_nobody_mapped_is_refused(run_edge, authority, mutual, cn, names) -> None:
+UNMAPPED: list[tuple[str, list[str]]] = [
+    ("nobody", []),
+    ("x", ["spiffe://shop/agents/a/b"]),
+    ("x", ["spiffe://shop/agents/"]),
+    ("x", ["a.b.agents.shop"]),
+    ("x", ["agents.shop"]),
+    ("x", ["ada@shop.example.evil.example"]),
+    ("build.agents.shop", []),
+    ("deployer2", []),
+    ("Deployer", []),
+    ("email:ada@shop.example", []),
+]
+
+
+async def test_a_name_that_nobody_mapped_is_refused(run_edge, authority, mutual) -> None:
     async with run_edge(**mutual) as running:
-        answer = await ask(running.url, trusting(authority, authority.issue(cn, names=names, file="client")))
-        assert answer.status_code == 401
-        assert answer.json()["error"]["message"] == "no identity is mapped to the client certificate"
-        assert "certificate_identities" in answer.json()["error"]["hint"]
+        for cn, names in UNMAPPED:
+            answer = await ask(running.url, trusting(authority, authority.issue(cn, names=names, file="client")))
+            assert answer.status_code == 401, (cn, names)
+            assert answer.json()["error"]["message"] == "no identity is mapped to the client certificate"
+            assert "certificate_identities" in answer.json()["error"]["hint"]
+
+
+async def test_a_key_with_a_password_is_opened_and_never_asked_for(authority, server, tmp_path) -> None:
+    key = serialization.load_pem_private_key(server.key.read_bytes(), None)
+    locked = tmp_path / "locked.key"
+    secret = serialization.BestAvailableEncryption(b"hunter2-long")
+    locked.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret))
+    files = {"tls_cert_file": server.cert, "tls_key_file": locked}
+    assert tls.Tls(EdgeSettings(**files, tls_key_password="hunter2-long")).context
+    for wrong in ("", "hunter2-wrong"):
+        with pytest.raises(SettingsError) as caught:
+            tls.Tls(EdgeSettings(**files, tls_key_password=wrong))
+        assert "hunter2" not in str(caught.value)
 
 
 async def test_strangers_expired_and_servers_certificates_fail_in_the_handshake(
