@@ -22,6 +22,7 @@ from opsbus_audit.search_tools import search_events
 from opsbus_audit.settings import AuditSettings
 from opsbus_audit.sink import open_sink
 from opsbus_audit.store import AuditStore
+from opsbus_audit.verify_tool import verify_events
 from opsbus_contracts.streams import AUDIT_SINK
 
 NAME = "audit"
@@ -109,6 +110,7 @@ def build() -> Worker:
     made.tool(
         name="read_events", permission=READ, read_only=True, budget_bytes=BUDGET_BYTES, title="The record, in order"
     )(read_events)
+    made.tool(name="verify", permission=READ, read_only=True, title="Verify the record")(verify_events)
     return made
 
 

@@ -24,6 +24,7 @@ app.command("shadow")(cli_read.shadow)
 app.command("report")(cli_read.report)
 app.command("verify")(cli_proof.verify)
 app.command("key")(cli_proof.key)
+app.command("witness")(cli_proof.witness)
 
 Actor = Annotated[str | None, typer.Option(help="Only this caller (`sub`).")]
 Tool = Annotated[str | None, typer.Option(help="Only this tool: k8s_scale_deployment.")]

@@ -62,3 +62,37 @@ def key(
     from opsbus_audit.proof import command
 
     command.key(data)
+
+
+def witness(
+    source: Annotated[
+        str | None, typer.Argument(help="File or URL of checkpoints. Without: the bus, as the identity `witness`.")
+    ] = None,
+    state: Annotated[Path, typer.Option(help="The witness's own memory.")] = Path("opsbus-witness.txt"),
+    key: Keys = None,
+    sign_key: Annotated[
+        Path | None, typer.Option(help="Ed25519 key, PEM, to cosign with (C2SP cosignature/v1); none: only watch.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the witness in its cosignatures.")] = "opsbus/witness",
+    follow: Annotated[bool, typer.Option(help="Go on watching; without: stop at the end.")] = True,
+    every_s: Annotated[
+        float, typer.Option("--every", min=0.1, help="Between two looks at a file or URL, seconds.")
+    ] = 10.0,
+    data: Folder = ".opsbus",
+) -> None:
+    """Watch from outside that the record only ever grows: keep its checkpoints, cosign them, cry out at a fork.
+
+    Exit codes: 0 it ended well; 3 the record has two pasts; 1 it could not watch.
+    """
+    from opsbus_audit.proof import watch
+
+    watch.witness(
+        source,
+        state=state,
+        keys=key or [],
+        sign_key=sign_key,
+        name=name,
+        follow=follow,
+        every_s=every_s,
+        folder=data,
+    )

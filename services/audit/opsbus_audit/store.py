@@ -14,6 +14,7 @@ from opsbus.database import create_schema, open_engine, serialize
 from opsbus_audit import tables
 from opsbus_audit.partitions import Month, add_months, is_partitioned, month_of
 from opsbus_audit.proof import tree
+from opsbus_audit.proof.note import VerifierKey
 from opsbus_audit.record import COLUMNS, Stored, row
 
 _event = tables.event
@@ -46,6 +47,8 @@ class AuditStore:
     def __init__(self, url: str, timeout_s: float = 10.0) -> None:
         self.engine: AsyncEngine = open_engine(url, timeout_s)
         self._months: set[Month] = set()
+        self.verifier_keys: list[VerifierKey] = []
+        """Of whoever signs, or signed, this store's tree."""
 
     async def create(self) -> None:
         """Create the table when it is missing.

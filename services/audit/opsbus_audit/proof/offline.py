@@ -5,7 +5,6 @@ The processes read, parse and hash; this one compares. Each is handed the place 
 
 import multiprocessing
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -161,7 +160,7 @@ class _Hashing:
     def __enter__(self) -> Iterator[Chunk]:
         if self._count > 1:
             # Not fork: the caller may have threads.
-            context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
+            context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._count, mp_context=context)
         return self._chunks()
 

@@ -40,6 +40,7 @@ def checkpoint_signer(
     pace = Pace(settings.checkpoint_events, settings.checkpoint_every_s)
     log = get_log("audit", part="checkpoints")
     key = load_key(settings)
+    store.verifier_keys = [key.public, *former]
     if settings.checkpoint_file is not None:
         _export(key, settings.checkpoint_file.with_suffix(PUBLIC))
     return CheckpointSigner(store.engine, js, key, settings.checkpoint_file, pace, log, alarm, former)

@@ -16,9 +16,10 @@ from nats import errors
 from nats.js import JetStreamContext
 from nats.js import errors as js_errors
 from sqlalchemy import func, insert, select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from opsbus.database import serialize
 from opsbus.logs import Log
 from opsbus.platform_audit import NotRecordedError, PlatformAudit
 from opsbus_audit import tables
@@ -193,28 +194,25 @@ class CheckpointSigner:
     async def _sign(self) -> None:
         await self._compare()
         made = Checkpoint(self._key.name, self._mine.size, self._mine.root())
-        await self._take_over(made.size)
-        if self._signed.size == made.size:
-            return
-        async with self._engine.connect() as connection:
+        async with self._engine.begin() as connection:
+            # One at a time, so that each checkpoint goes on from the one before it, whoever signs.
+            await serialize(connection, tables.checkpoint.name)
+            await tree.lock(connection)
+            await self._take_over(connection, made.size)
+            if self._signed.size == made.size:
+                return
             proof = await tree.consistency(connection, self._signed.size, made.size)
-        merkle.verify_consistency(self._signed.size, made.size, self._signed.root, made.root, proof)
-        entry = Entry(self._signed.size, tuple(proof), made.signed(self._key))
-        try:
-            async with self._engine.begin() as connection:
-                row = {"size": made.size, "entry": str(entry), "signed_us": time.time_ns() // 1_000}
-                await connection.execute(insert(tables.checkpoint).values(row | {"published": False}))
-        except IntegrityError:
-            # Another instance was first; a checkpoint of one size is the same, whoever signs it.
-            self._log.debug("another instance made this checkpoint", size=made.size)
+            merkle.verify_consistency(self._signed.size, made.size, self._signed.root, made.root, proof)
+            entry = Entry(self._signed.size, tuple(proof), made.signed(self._key))
+            row = {"size": made.size, "entry": str(entry), "signed_us": time.time_ns() // 1_000}
+            await connection.execute(insert(tables.checkpoint).values(row | {"published": False}))
         self._signed = made
 
-    async def _take_over(self, size: int) -> None:
+    async def _take_over(self, connection: AsyncConnection, size: int) -> None:
         """What another instance signed meanwhile is gone on from; that it is of this tree, the proof will show."""
         column = tables.checkpoint.c
         statement = select(column.entry).where(column.size > self._signed.size, column.size <= size)
-        async with self._engine.connect() as connection:
-            entry = (await connection.execute(statement.order_by(column.size.desc()).limit(1))).scalar_one_or_none()
+        entry = (await connection.execute(statement.order_by(column.size.desc()).limit(1))).scalar_one_or_none()
         if entry is not None:
             found, _ = open_checkpoint(str(Entry.parse(entry).note), *self._keys)
             if found.size == size and found.root != self._mine.root():

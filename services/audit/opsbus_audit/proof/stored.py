@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import and_, exists, func, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -16,6 +17,8 @@ from opsbus_audit.proof.leaf import Event, Run, Told, leaves_of
 from opsbus_audit.proof.merkle import Frontier, ProofError
 from opsbus_audit.proof.note import NoteError, VerifierKey
 from opsbus_audit.retention.let_go import ranges
+
+X = TypeVar("X")
 
 _READ_EVENTS = 4_000
 _READ_RUNS = 64
@@ -296,3 +299,58 @@ def add(report: Report, matcher: Matcher) -> None:
     report.events += matcher.matched
     report.let_go_events += matcher.skipped
     report.found(matcher.finding)
+
+
+async def last_sequence(engine: AsyncEngine) -> int:
+    """The last sequence that has a leaf in the stream's present life; 0: none has."""
+    column = tables.leaves.c
+    statement = select(column.last).order_by(column.position.desc()).limit(1)
+    async with engine.connect() as connection:
+        return int((await connection.execute(statement)).scalar_one_or_none() or 0)
+
+
+async def verify_part(engine: AsyncEngine, keys: Sequence[VerifierKey], first: int, last: int) -> Report:
+    """Check the events of some sequences, and that their leaves are under the last checkpoint; the rest is not looked
+    at.
+
+    Raises:
+        ProofError, NoteError: the tree or its checkpoint is damaged.
+    """
+    report = Report("store", first=first, last=max(last, first - 1))
+    streams = await chain(engine, "")
+    matcher = Matcher([span for stream in streams for span in await _let_go(engine, stream)])
+    runs = [run for stream in streams async for run in runs_by_sequence(engine, stream, first, last)]
+    for run in runs:
+        report.unsigned += await _check_run(engine, keys, run, report)
+    chunks = [some for stream in streams async for some in events(engine, stream, first, last)]
+    await drive(matcher, _each(runs), _each(chunks))
+    add(report, matcher)
+    return report
+
+
+async def _check_run(engine: AsyncEngine, keys: Sequence[VerifierKey], run: Run, report: Report) -> int:
+    """That a run of leaves is under the last checkpoint. Returns the leaves that are beyond it."""
+    entry = await last_checkpoint(engine)
+    if entry is None:
+        return run.leaves
+    head = open_checkpoint(str(entry.note), *keys)[0] if keys else Checkpoint.of(entry.note)
+    report.signed, report.root, report.checkpoints = head.size, head.root.hex(), 1
+    if run.position >= head.size:
+        return run.leaves
+    covered = run.part(run.first, min(run.last, run.first + head.size - run.position - 1))
+    async with engine.connect() as connection:
+        roots = Roots(await tree.frontier_at(connection, covered.position), [head])
+        roots.take(covered)
+        right = []
+        for level, index in merkle.perfect_parts(covered.position + covered.leaves, head.size):
+            right.append((level, await tree.subtree(connection, index << level, (index + 1) << level)))
+    found = roots.end(right)
+    if found is not None:
+        what = f"the leaves of the events {covered.first} to {covered.last} are not under the signed root"
+        report.found(Finding(Kind.ALTERED, covered.first, what, covered.last, covered.stream))
+    return run.leaves - covered.leaves
+
+
+async def _each(given: Sequence[X]) -> AsyncIterator[X]:
+    for one in given:
+        yield one

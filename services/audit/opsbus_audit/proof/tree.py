@@ -41,7 +41,7 @@ async def append(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]])
     """
     if not rows:
         return 0
-    await _lock(connection)
+    await lock(connection)
     fresh = await _without_leaf(connection, rows)
     if not fresh:
         return 0
@@ -80,7 +80,7 @@ async def adopt(engine: AsyncEngine) -> int:
     added = 0
     async with engine.begin() as connection:
         await serialize(connection, tables.event.name)
-        await _lock(connection)
+        await lock(connection)
         if (await frontier_of(connection)).size:
             return 0
         order = select(event.stream).group_by(event.stream).order_by(func.min(event.stored_ns))
@@ -188,7 +188,7 @@ def provable() -> ColumnElement[bool]:
     )
 
 
-async def _lock(connection: AsyncConnection) -> None:
+async def lock(connection: AsyncConnection) -> None:
     """From here on nobody else appends. On SQLite the first write begins the transaction: reads before it are none."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     row = dialect.insert(tables.tree).values(id=_ID, size=0, frontier=b"")
