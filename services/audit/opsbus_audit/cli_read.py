@@ -167,6 +167,9 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file to make.")],
     since: Annotated[str, typer.Option(help="From then on: RFC 3339 or now-30d.")] = "30d",
     until: Annotated[str, typer.Option(help="Until then.")] = "now",
+    key: Annotated[
+        list[str] | None, typer.Option(help="Verifier key of the log, or a file with it. Default: the data folder's.")
+    ] = None,
     force: Annotated[bool, typer.Option(help="Write over a file that is there.")] = False,
     database_url: Store = None,
     data: Folder = ".opsbus",
@@ -177,4 +180,6 @@ def report(
 
     question = access.question_of(since=since, until=until)
     if question.since is not None and question.until is not None:
-        command.report(question.since, question.until, out, force=force, database_url=database_url, folder=data)
+        command.report(
+            question.since, question.until, out, key=key or [], force=force, database_url=database_url, folder=data
+        )

@@ -9,17 +9,30 @@ import typer
 
 from opsbus.commands.output import fail
 from opsbus_audit.access import Source, opened, run
+from opsbus_audit.proof.command import PUBLIC_FILE, keys_of, said
+from opsbus_audit.proof.note import VerifierKey
+from opsbus_audit.proof.stored import verify_store
 from opsbus_audit.report.facts import Facts, gather
 from opsbus_audit.report.page import page
 from opsbus_audit.search import Question
 from opsbus_contracts.audit import PlatformStage
 
 
-def report(since: datetime, until: datetime, out: Path, *, force: bool, database_url: str | None, folder: str) -> None:
-    """Write the page for a period."""
+def report(
+    since: datetime,
+    until: datetime,
+    out: Path,
+    *,
+    key: list[str],
+    force: bool,
+    database_url: str | None,
+    folder: str,
+) -> None:
+    """Write the page for a period; with the log's key, here or in the data folder, the store is verified for it."""
     if out.exists() and not force:
         fail(f"{out} is there", "name another file, or --force to write over it")
     question = Question(since=since, until=until)
+    keys = _keys(key, folder)
 
     async def work() -> Facts:
         async with opened(
@@ -28,7 +41,11 @@ def report(since: datetime, until: datetime, out: Path, *, force: bool, database
         ) as access:  # fmt: skip
             if access.engine is None:
                 raise ValueError("a report is made from the store")
-            return await gather(access.engine, since, until, getpass.getuser())
+            facts = await gather(access.engine, since, until, getpass.getuser())
+            if keys:
+                verified = await verify_store(access.engine, keys)
+                facts.verified, facts.verified_well = said(verified), verified.ok
+            return facts
 
     facts = run(work())
     if facts is None:
@@ -39,4 +56,10 @@ def report(since: datetime, until: datetime, out: Path, *, force: bool, database
             file.write(page(facts))
     except OSError as error:
         fail(f"{out}: {error.strerror}")
+    if not keys:
+        typer.echo("not verified: no verifier key here ('opsbus audit key' prints it, --key takes it)", err=True)
     typer.echo(f"{facts.calls} calls, {facts.write_calls} writes, {facts.ended('denied')} denials: {out}", err=True)
+
+
+def _keys(given: list[str], folder: str) -> list[VerifierKey]:
+    return keys_of(given, folder) if given or (Path(folder) / PUBLIC_FILE).exists() else []

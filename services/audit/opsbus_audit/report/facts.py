@@ -10,6 +10,7 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from opsbus_audit import tables
+from opsbus_audit.proof.stored import last_checkpoint
 from opsbus_audit.search import Entry, Question, matches, search
 from opsbus_audit.summary import Group, summarize
 from opsbus_contracts.audit import ENDS
@@ -20,6 +21,7 @@ LISTED_MAX = 200
 """Writes and denials listed at most, the newest; the sums count all of them."""
 
 _ARGUMENTS_MAX = 400
+_SAID_ELSEWHERE = frozenset({"reason", "change_id", "confirm", "idempotency_key"})
 
 
 @dataclass
@@ -152,7 +154,7 @@ def _add(write: Write, entry: Entry) -> None:
     write.approver = write.approver or entry.approver
     write.message = write.message or entry.message
     if entry.arguments and not write.arguments:
-        shown = {name: value for name, value in entry.arguments.items() if name not in ("reason", "change_id")}
+        shown = {name: value for name, value in entry.arguments.items() if name not in _SAID_ELSEWHERE}
         text = json.dumps(shown, ensure_ascii=False, default=str)
         write.arguments = text if len(text) <= _ARGUMENTS_MAX else f"{text[:_ARGUMENTS_MAX]}…"
 
@@ -191,12 +193,6 @@ def _complete(row: Any, gone: Sequence[Any], unreadable: int) -> Completeness:
 
 
 async def _checkpoint(engine: AsyncEngine) -> str:
-    """The newest signed checkpoint of the store, where it keeps them."""
-    kept = tables.metadata.tables.get("audit_checkpoint")
-    if kept is None:
-        return ""
-    async with engine.connect() as connection:
-        found = (
-            await connection.execute(select(kept.c.entry).order_by(kept.c.size.desc()).limit(1))
-        ).scalar_one_or_none()
-    return str(found or "")
+    """The newest signed checkpoint of the store."""
+    entry = await last_checkpoint(engine)
+    return "" if entry is None else str(entry.note)

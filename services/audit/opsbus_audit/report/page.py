@@ -32,8 +32,8 @@ svg text{fill:var(--fg)}svg .n{fill:var(--dim)}svg .axis{stroke:var(--line)}
 .t-unknown{color:var(--unknown)}.t-cancelled{color:var(--cancelled)}
 table{border-collapse:collapse;width:100%;font-size:.88rem}caption{text-align:left;color:var(--dim);padding:.2rem 0}
 th,td{text-align:left;padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:top;
-overflow-wrap:anywhere}
-th{font-weight:600;color:var(--dim)}td.num{text-align:right;font-variant-numeric:tabular-nums}
+overflow-wrap:break-word}td:first-child{white-space:nowrap}
+th{font-weight:600;color:var(--dim)}th.num,td.num{text-align:right;font-variant-numeric:tabular-nums}
 code{font:.85em ui-monospace,Menlo,Consolas,monospace;overflow-wrap:anywhere}
 .good{color:var(--success);font-weight:600}.bad{color:var(--failure);font-weight:600}
 pre{font:.8rem ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;margin:.4rem 0 0}
@@ -117,7 +117,8 @@ def _verification(facts: Facts) -> str:
     text = _table("Events of this period in the store, by number", heads, rows) if rows else ""
     if facts.verified:
         kind = "good" if facts.verified_well else "bad"
-        text += f'<p>Merkle tree: <span class="{kind}">{escape(facts.verified)}</span></p>'
+        text += f'<p>Merkle tree of the whole store, against the signed checkpoints:</p><pre class="{kind}">'
+        text += f"{escape(facts.verified)}</pre>"
     else:
         text += '<p class="dim">The tree was not verified for this report; <code>opsbus audit verify</code> does.</p>'
     if facts.checkpoint:
@@ -160,8 +161,12 @@ def _denials(facts: Facts) -> str:
     )
 
 
+_NUMBERS = frozenset({"first", "last", "events", "missing", "unreadable", "times"})
+_RIGHT = ' class="num"'
+
+
 def _table(caption: str, heads: Iterable[str], rows: Iterable[str]) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
+    head = "".join(f'<th scope="col"{_RIGHT if name in _NUMBERS else ""}>{escape(name)}</th>' for name in heads)
     body = "".join(rows)
     return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

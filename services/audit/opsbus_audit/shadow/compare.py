@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import statistics
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ class Recorded:
     tool: str
     actor: str
     arguments: dict[str, Any]
+    roles: tuple[str, ...] = ()
     status: str = ""
     ms: float | None = None
     digest: str = ""
@@ -63,7 +64,7 @@ class Picked:
 class Sends(Protocol):
     """The candidate."""
 
-    async def call(self, tool: ToolSpec, actor: str, arguments: dict[str, Any]) -> Answer:
+    async def call(self, tool: ToolSpec, actor: str, arguments: dict[str, Any], roles: Sequence[str]) -> Answer:
         """Send a read."""
         ...
 
@@ -127,7 +128,9 @@ class _Picking:
             self._skipped[why] += 1
         else:
             arguments = data.get("arguments") or {}
-            self._asked[call] = Recorded(call, data["tool"], str(data.get("actor", "")), arguments)
+            told = data.get("roles")
+            roles = tuple(role for role in told if isinstance(role, str)) if isinstance(told, list) else ()
+            self._asked[call] = Recorded(call, data["tool"], str(data.get("actor", "")), arguments, roles)
 
     def _veto(self, call: str) -> None:
         self._asked.pop(call, None)
@@ -171,7 +174,7 @@ async def compare(
 
     async def one(call: Recorded) -> Compared:
         async with gate:
-            answer = await candidate.call(reads[call.tool], call.actor, call.arguments)
+            answer = await candidate.call(reads[call.tool], call.actor, call.arguments, call.roles)
             now = None
             if not _same_bytes(call, answer) and present is not None:
                 now = await present.call(call.tool, call.arguments)

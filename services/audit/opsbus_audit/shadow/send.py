@@ -4,6 +4,7 @@ anybody calls it. Nothing else is ever published here."""
 import asyncio
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +45,8 @@ class Candidate:
         self._signer = signer
         self._timeout_s = timeout_s
 
-    async def call(self, tool: ToolSpec, actor: str, arguments: dict[str, Any]) -> Answer:
-        """Send a read as the recorded caller, with the permission of this tool alone.
+    async def call(self, tool: ToolSpec, actor: str, arguments: dict[str, Any], roles: Sequence[str] = ()) -> Answer:
+        """Send a read as the recorded caller in its roles, with the permission of this tool alone.
 
         Raises:
             NoCandidateError: nobody listens.
@@ -56,7 +57,12 @@ class Candidate:
         now = int(time.time())
         timeout = min(self._timeout_s, tool.timeout_s)
         identity = Identity(
-            sub=actor or "(nobody)", permissions=[tool.permission], auth="shadow", iat=now, exp=now + _LIFETIME_S
+            sub=actor or "(nobody)",
+            roles=list(roles),
+            permissions=[tool.permission],
+            auth="shadow",
+            iat=now,
+            exp=now + _LIFETIME_S,
         )
         headers = {
             Header.CALL.value: secrets.token_hex(16),
