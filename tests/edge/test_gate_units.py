@@ -245,7 +245,7 @@ def test_prefixed_names_are_accepted(given_: str, found: str) -> None:
         ("localhost.evil.example", None, 421),
         ("localhost:80:80", None, 421),
         ("localhost:x", None, 421),
-        ("", None, 421),
+        ("", None, 400),
         ("localhost", "http://localhost:3000", None),
         ("localhost", "http://evil.example", 403),
         ("localhost", "https://localhost.evil.example:1", 403),
