@@ -42,6 +42,16 @@ class Confirmations:
 
     async def confirm(self, context: "Context[Any]", plan: Plan, version: str | None, token: str | None) -> None:
         """See ``Context.confirm``."""
+        approval = context.approval
+        if approval == "none":
+            return
+        if approval == "two_person":
+            raise ToolError(
+                ErrorCode.FORBIDDEN,
+                "the policy wants a second person to approve this, which this worker cannot take",
+                hint="Ask whoever writes the policy.",
+                executed=Executed.NO,
+            )
         token = token or context.arguments.get("confirm")
         bound = self._bound(context, version)
         if token:

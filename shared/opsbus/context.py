@@ -12,7 +12,7 @@ from opsbus.content import ResourceLink
 from opsbus.logs import Log
 from opsbus.plan import Plan
 from opsbus.toolerror import ToolError
-from opsbus_contracts import ClientInfo, ErrorCode, Identity, LogMessage, Progress
+from opsbus_contracts import ClientInfo, ErrorCode, Header, Identity, LogMessage, Progress
 
 if TYPE_CHECKING:
     from opsbus.runtime import Runtime
@@ -41,6 +41,11 @@ class Context(Generic[State]):
     def identity(self) -> Identity:
         """Who is calling, as the edge proved it."""
         return self._call.caller
+
+    @property
+    def approval(self) -> str:
+        """How the policy wants the call approved: ``none``, ``confirm`` or ``two_person``."""
+        return self._call.headers.get(Header.APPROVAL, "confirm")
 
     @property
     def client(self) -> ClientInfo:

@@ -15,6 +15,7 @@ from opsbus.call import Call
 from opsbus.idempotency import key_of
 from opsbus.methods import METHODS
 from opsbus.outcome import Outcome, failed, internal
+from opsbus.permission import touched
 from opsbus.registry import Tool
 from opsbus.results import tool_body
 from opsbus.steps import context_of, in_turn, permit, read_body, run
@@ -104,6 +105,8 @@ async def _tool(runtime: "Runtime", call: Call, name: str) -> Outcome:
     call.limit(tool.spec.timeout_s)
     permit(call, tool.spec.permission)
     request = read_body(call, ToolCall)
+    # What came counts, not what becomes of it: the edge decided on the same.
+    permit(call, tool.spec.permission, touched(request.arguments, tool.spec.scope))
     arguments = tool.arguments.parse(request.arguments)
     context = context_of(runtime, call)
 

@@ -2,8 +2,8 @@
 
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from opsbus.toolerror import ToolError
 from opsbus_contracts import ErrorCode, Identity
-from opsbus_contracts.identity import ALGORITHM, AUDIENCE, ISSUER, LIFETIME_S
+from opsbus_contracts.identity import ALGORITHM, AUDIENCE, ISSUER, LIFETIME_S, Grant, audience
 
 CACHE_MAX = 4096
 """Verified tokens remembered at most."""
@@ -104,17 +104,25 @@ class Signer:
         *,
         permissions: list[str],
         roles: list[str] | None = None,
+        grants: Sequence[Grant] = (),
+        service: str = "",
         auth: str = "",
         client: str = "",
         lifetime_s: float = LIFETIME_S,
         now: float | None = None,
     ) -> str:
-        """A token for the header ``Opsbus-Identity``."""
+        """A token for the header ``Opsbus-Identity``.
+
+        Args:
+            service: The only one whose workers take it.
+        """
         issued = time.time() if now is None else now
         identity = Identity(
             sub=sub,
             roles=roles or [],
             permissions=permissions,
+            grants=list(grants),
+            aud=audience(service) if service else AUDIENCE,
             auth=auth,
             client=client,
             iat=int(issued),
@@ -135,10 +143,11 @@ class Keys(Protocol):
 
 
 class Verifier:
-    """Verifies identity tokens; a verified one is remembered for REMEMBER_S, never beyond its expiry."""
+    """Verifies identity tokens of one service; a verified one is remembered for REMEMBER_S, never beyond its expiry."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, service: str) -> None:
         self._keys = keys
+        self._audience = audience(service)
         self._verified: OrderedDict[str, tuple[Identity, float]] = OrderedDict()
 
     def known(self, token: str | None) -> Identity | None:
@@ -188,7 +197,7 @@ class Verifier:
                 token,
                 key,
                 algorithms=[ALGORITHM],
-                audience=AUDIENCE,
+                audience=self._audience,
                 issuer=ISSUER,
                 leeway=_LEEWAY_S,
                 options={"require": ["exp", "iat", "sub", "iss", "aud"]},
@@ -196,6 +205,8 @@ class Verifier:
             return Identity.model_validate(claims)
         except jwt.ExpiredSignatureError:
             raise unauthenticated("the identity has expired") from None
+        except jwt.InvalidAudienceError:
+            raise unauthenticated(f"the identity is not for {self._audience}") from None
         except (jwt.InvalidTokenError, ValidationError) as error:
             raise unauthenticated(f"the identity does not hold: {type(error).__name__}") from None
 
@@ -205,8 +216,3 @@ def unauthenticated(message: str) -> ToolError:
     return ToolError(
         ErrorCode.UNAUTHENTICATED, message, hint="Calls come from an edge, which mints the identity of its caller."
     )
-
-
-def allows(permissions: list[str], needed: str) -> bool:
-    """Whether one of the globs (``*``, ``k8s:*``, ``k8s:get``) covers the permission."""
-    return any(glob in ("*", needed) or fnmatchcase(needed, glob) for glob in permissions)

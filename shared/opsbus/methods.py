@@ -25,7 +25,7 @@ async def _read_resource(runtime: "Runtime", call: Call) -> bytes:
         )
     resource, variables = found
     call.label = resource.spec.name
-    permit(call, resource.spec.permission)
+    permit(call, resource.spec.permission, {})
     arguments = resource.arguments.parse(variables)
     context = context_of(runtime, call)
     value = await in_turn(runtime, call, lambda: run(call, resource.callee, context, arguments))
@@ -42,7 +42,7 @@ async def _get_prompt(runtime: "Runtime", call: Call) -> bytes:
             did_you_mean=near(request.name, runtime.worker.registry.prompts),
         )
     call.label = prompt.spec.name
-    permit(call, prompt.spec.permission)
+    permit(call, prompt.spec.permission, {})
     arguments = prompt.arguments.parse(dict(request.arguments))
     context = context_of(runtime, call)
     return prompt_body(prompt, await in_turn(runtime, call, lambda: run(call, prompt.callee, context, arguments)))
@@ -64,7 +64,7 @@ async def _complete(runtime: "Runtime", call: Call) -> bytes:
         code = ErrorCode.UNKNOWN_PROMPT if reference.startswith("prompt") else ErrorCode.UNKNOWN_RESOURCE
         raise ToolError(code, f"there is nothing to complete at {reference[:200]!r}")
     call.label = owner.spec.name
-    permit(call, owner.spec.permission)
+    permit(call, owner.spec.permission, {})
     completer = registry.completers.get(reference)
     if completer is None:
         return completion_body([])

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import orjson
 
+from opsbus.permission import DIMENSIONS
 from opsbus.rawschema import RawArguments, RawReturns
 from opsbus.schema import Arguments, Returns, hints_of, summary_of
 from opsbus_contracts import PromptSpec, ResourceSpec, ResourceTemplateSpec, ToolSpec
@@ -125,6 +126,7 @@ class Registry:
         output_schema: dict[str, Any] | None,
         input_schema: dict[str, Any] | None,
         meta: dict[str, Any] | None,
+        scope: dict[str, str] | None,
     ) -> Tool:
         """Adds a tool made of a function.
 
@@ -156,6 +158,7 @@ class Registry:
                     open_world=open_world,
                 ),
                 permission=permission,
+                scope=checked_scope(name, scope or {}, arguments.schema),
                 timeout_s=timeout_s,
                 meta=meta,
             ),
@@ -281,3 +284,18 @@ def template_pattern(uri_template: str) -> re.Pattern[str]:
     for name, text in zip(names, texts[1:], strict=True):
         pattern += rf"(?P<{name}>[^/?#]+)" + re.escape(text)
     return re.compile(pattern)
+
+
+def checked_scope(tool: str, scope: dict[str, str], schema: dict[str, Any]) -> dict[str, str]:
+    """A tool's scope.
+
+    Raises:
+        ValueError: it names no dimension, or no argument of the tool.
+    """
+    properties = schema.get("properties", {})
+    for dimension, argument in scope.items():
+        if dimension not in DIMENSIONS:
+            raise ValueError(f"{tool}: scope is about {', '.join(DIMENSIONS)}, not {dimension!r}")
+        if argument not in properties:
+            raise ValueError(f"{tool}: scope names the argument {argument!r}, which the tool does not have")
+    return scope

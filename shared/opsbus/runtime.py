@@ -127,7 +127,8 @@ class Runtime:
 
     def _parts(self, js: JetStreamContext) -> None:
         name, instance, lost = self.worker.name, self.instance, self._lost
-        self.verifier = Verifier(shadow.keys(self.settings) if self.settings.shadow else BucketKeys(js))
+        keys = shadow.keys(self.settings) if self.settings.shadow else BucketKeys(js)
+        self.verifier = Verifier(keys, name)
         self.idempotency = Idempotency(js, name, instance, self.log)
         self.confirmations = Confirmations(js, name)
         self.events = Events(js, name, instance, self.log, lost)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from opsbus.ask import InputRequired
 from opsbus.call import Call
 from opsbus.context import Context
-from opsbus.identity import allows
+from opsbus.permission import Touched, decide, may, said
 from opsbus.registry import Callee
 from opsbus.toolerror import ToolError
 from opsbus_contracts import ErrorCode
@@ -66,14 +66,33 @@ def context_of(runtime: "Runtime", call: Call) -> Context[Any]:
     return Context(runtime, call, runtime.log_of(call))
 
 
-def permit(call: Call, needed: str) -> None:
-    if not allows(call.caller.permissions, needed):
-        raise ToolError(
-            ErrorCode.FORBIDDEN,
-            f"{call.caller.sub} may not do this: it needs the permission {needed}",
-            hint="Ask whoever hands out roles.",
-            details={"permission": needed},
-        )
+def permit(call: Call, needed: str, touches: Touched | None = None) -> None:
+    """Refuse a call that its caller may not make.
+
+    Args:
+        touches: What the call touches; None: not known yet, so only what no argument could change is refused.
+
+    Raises:
+        ToolError: ``forbidden``.
+    """
+    caller = call.caller
+    permissions = tuple(caller.permissions)
+    if touches is None:
+        if not may(permissions, caller.grants, needed):
+            raise _forbidden(call, needed)
+        return
+    decision = decide(permissions, caller.grants, needed, touches)
+    if not decision.permitted:
+        raise _forbidden(call, needed, tuple(said(grant) for grant in decision.possible))
+
+
+def _forbidden(call: Call, needed: str, possible: tuple[str, ...] = ()) -> ToolError:
+    return ToolError(
+        ErrorCode.FORBIDDEN,
+        f"{call.caller.sub} may not do this: it needs the permission {needed}{' there' if possible else ''}",
+        hint=f"Permitted: {'; '.join(possible[:5])}." if possible else "Ask whoever hands out roles.",
+        details={"permission": needed},
+    )
 
 
 def read_body(call: Call, model: type[R]) -> R:

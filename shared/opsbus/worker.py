@@ -100,6 +100,7 @@ class Worker:
         output_schema: dict[str, Any] | None = None,
         input_schema: dict[str, Any] | None = None,
         meta: dict[str, Any] | None = None,
+        scope: dict[str, str] | None = None,
     ) -> Callable[[F], F]:
         """Decorates a function as a tool; the signature gives the schemas, the docstring the description.
 
@@ -111,6 +112,9 @@ class Worker:
             input_schema: JSON Schema in place of the signature; the function is called with ``arguments: dict``.
             output_schema: JSON Schema in place of the return type.
             meta: ``_meta`` of the tool as listed.
+            scope: Which argument says what a call touches, by dimension (cluster, namespace, environment, service), so
+                that a policy can be about it: ``{"namespace": "target"}``. Arguments named like a dimension, or its
+                plural, need no word.
         """
 
         def add(function: F) -> F:
@@ -128,6 +132,7 @@ class Worker:
                 output_schema=output_schema,
                 input_schema=input_schema,
                 meta=meta,
+                scope=scope,
             )
             return function
 

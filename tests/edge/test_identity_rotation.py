@@ -106,8 +106,8 @@ async def test_tokens_of_a_withdrawn_key_end_within_the_bound(bus: Bus, monkeypa
     signer = Signer.generate()
     keeper = await bus.jetstream("keeper")
     await publish_key(keeper, signer.public())
-    verifier = Verifier(BucketKeys(await bus.jetstream("test")))
-    token = signer.mint("ann", permissions=["*"])
+    verifier = Verifier(BucketKeys(await bus.jetstream("test")), "test")
+    token = signer.mint("ann", permissions=["*"], service="test")
     assert (await verifier.verify(token)).sub == "ann"
     await withdraw_key(keeper, signer.kid)
 

@@ -185,7 +185,10 @@ async def test_ready_means_ready(run_worker, caller):
 async def test_no_reply_subject_is_no_call(run_worker, caller, bus):
     """Who cannot be answered is not served."""
     async with run_worker(worker):
-        headers = {Header.CALL.value: secrets.token_hex(16), Header.IDENTITY.value: caller.token("tester")}
+        headers = {
+            Header.CALL.value: secrets.token_hex(16),
+            Header.IDENTITY.value: caller.token("tester", service="test"),
+        }
         await caller.client.publish("tool.test.wait", json.dumps({}).encode(), headers=headers)
         await caller.client.flush()
         gate["open"].set()

@@ -8,11 +8,13 @@ import jwt
 import pytest
 
 from opsbus import Context, ErrorCode, Worker
-from opsbus.identity import CACHE_MAX, PublicKey, Signer, Verifier, allows
+from opsbus.identity import CACHE_MAX, PublicKey, Signer, Verifier
 from opsbus.keys import MISSES_MAX, BucketKeys, publish_key, withdraw_key
+from opsbus.permission import deciding
 from opsbus.testing.waiting import until
 from opsbus.toolerror import ToolError
 from opsbus_contracts import AuditEvent, Identity, Stage, Status
+from opsbus_contracts.identity import audience
 
 worker = Worker("test", version="1.0.0")
 ran: list[str] = []
@@ -32,7 +34,9 @@ async def act(ctx: Context[None]) -> str:
 
 def claims(**changed) -> Identity:
     now = int(time.time())
-    return Identity(**({"sub": "eve", "permissions": ["*"], "iat": now, "exp": now + 60} | changed))
+    return Identity(
+        **({"sub": "eve", "permissions": ["*"], "iat": now, "exp": now + 60, "aud": audience("test")} | changed)
+    )
 
 
 def forged(signer: Signer) -> dict[str, str | None]:
@@ -58,6 +62,8 @@ def forged(signer: Signer) -> dict[str, str | None]:
         "expired": signer.sign(claims(exp=int(time.time()) - 60)),
         "issued in the future": signer.sign(claims(iat=int(time.time()) + 60)),
         "wrong audience": signer.sign(claims(aud="elsewhere")),
+        "for another service": signer.sign(claims(aud=audience("other"))),
+        "for no service": signer.sign(claims(aud="opsbus-bus")),
         "wrong issuer": signer.sign(claims(iss="someone")),
         "no subject": jwt.encode(no_sub, signer.private_key, algorithm="EdDSA", headers={"kid": signer.kid}),
         "too long": signer.sign(claims(roles=["x" * 20_000])),
@@ -119,7 +125,7 @@ async def test_without_the_permission_it_is_forbidden_and_on_the_record(run_work
     ],
 )
 def test_permission_globs(globs, needed, may):
-    assert allows(globs, needed) is may
+    assert deciding(tuple(globs), needed)[0] is may
 
 
 class OneKey:
@@ -137,16 +143,16 @@ class OneKey:
 async def test_a_verified_token_is_remembered_until_it_expires():
     signer = Signer.generate()
     keys = OneKey(signer)
-    verifier = Verifier(keys)
-    token = signer.mint("ann", permissions=[])
+    verifier = Verifier(keys, "test")
+    token = signer.mint("ann", permissions=[], service="test")
     assert (await verifier.verify(token)).sub == "ann"
     assert await verifier.verify(token) is await verifier.verify(token)
     assert keys.asked == 1
-    short = signer.mint("ann", permissions=[], lifetime_s=1)
+    short = signer.mint("ann", permissions=[], service="test", lifetime_s=1)
     assert (await verifier.verify(short)).sub == "ann"
     await until(lambda: verifier.known(short) is None)
     for number in range(CACHE_MAX + 10):
-        await verifier.verify(signer.mint(f"user{number}", permissions=[]))
+        await verifier.verify(signer.mint(f"user{number}", permissions=[], service="test"))
     assert len(verifier._verified) == CACHE_MAX
 
 

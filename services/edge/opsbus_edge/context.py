@@ -12,6 +12,7 @@ from opsbus_edge.catalog.watch import CatalogWatch
 from opsbus_edge.dispatch import Dispatcher
 from opsbus_edge.gates.api_key import ApiKeys
 from opsbus_edge.gates.authenticate import Authenticator
+from opsbus_edge.gates.policy.watch import PolicyWatch
 from opsbus_edge.gates.proof import Proven
 from opsbus_edge.gates.refusals import Refusals
 from opsbus_edge.metrics import Metrics
@@ -47,6 +48,7 @@ class Edge:
     authenticator: Authenticator
     api_keys: ApiKeys
     signing: SigningKey
+    policy_watch: PolicyWatch
     sign_in: SignIn | None = None
     """``POST /auth/token``; None without a directory."""
     refusals: Refusals | None = None

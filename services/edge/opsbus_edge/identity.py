@@ -15,7 +15,7 @@ class Minter:
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
-        self._minted: OrderedDict[tuple[str, str, str, str, str], tuple[float, str]] = OrderedDict()
+        self._minted: OrderedDict[tuple[str, ...], tuple[float, str]] = OrderedDict()
 
     @property
     def signer(self) -> Signer:
@@ -32,15 +32,10 @@ class Minter:
         self._signer = signer
         self._minted.clear()
 
-    def token(self, caller: Caller, permission: str, client: str = "") -> str:
-        """The token for a call that needs ``permission``.
-
-        A worker knows globs but not denials. So a caller whom something is denied gets a token for this very permission
-        alone, anybody else one with all globs, which serves all calls.
-        """
-        denied = bool(caller.permissions) and caller.permissions[0].startswith("!")  # sorted: denials come first
+    def token(self, caller: Caller, service: str, client: str = "") -> str:
+        """The token for calls of a service; no other service takes it."""
         client = client[:128]
-        key = (caller.sub, caller.role_key, caller.auth, client, permission if denied else "")
+        key = (caller.sub, caller.role_key, caller.auth, client, service)
         now = time.time()
         found = self._minted.get(key)
         if found is not None and now < found[0]:
@@ -48,7 +43,9 @@ class Minter:
             return found[1]
         token = self._signer.mint(
             caller.sub,
-            permissions=[permission] if denied else list(caller.permissions),
+            permissions=list(caller.permissions),
+            grants=caller.grants,
+            service=service,
             roles=list(caller.roles),
             auth=caller.auth,
             client=client,

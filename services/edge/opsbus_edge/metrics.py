@@ -45,6 +45,7 @@ class Metrics:
         self.audit_pending = self._gauge("opsbus_edge_audit_pending", "Audit events not yet acknowledged.")
         self.audit_events = self._counter("opsbus_edge_audit_events", "Audit events, by outcome.", "outcome")
         self.nats_errors = self._counter("opsbus_edge_nats_errors", "Errors the NATS client reported.", "kind")
+        self.policy_broken = self._gauge("opsbus_edge_policy_broken", "1: the policy file is, so the one before holds.")
         self.nats_connected = self._gauge("opsbus_edge_nats_connected", "1: connected.")
         self.catalog_tools = self._gauge("opsbus_edge_catalog_tools", "Tools known.")
         self.catalog_refusals = self._gauge("opsbus_edge_catalog_refusals", "Announcements refused now.")

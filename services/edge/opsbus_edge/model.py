@@ -4,6 +4,7 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from opsbus.permission import may
 from opsbus_contracts.calls import ClientInfo, Status
 from opsbus_contracts.errors import CODES, ErrorBody, ErrorCode, Executed
 from opsbus_contracts.identity import Grant
@@ -40,6 +41,17 @@ class Caller:
     """Permissions under conditions on arguments."""
     key: str = ""
     """Id of the API key that proved it, where one did."""
+    requires: Callable[[str], tuple[str, ...]] = field(default=lambda _: (), compare=False)
+    """Permissions that the policy demands for a tool (MCP name) beside the tool's own."""
+
+    def sees(self, permission: str, tool: str = "") -> bool:
+        """Whether the caller may do something with what needs this permission, whatever the arguments.
+
+        Args:
+            tool: MCP name, where it is a tool.
+        """
+        needed = (permission, *self.requires(tool)) if tool else (permission,)
+        return all(may(self.permissions, self.grants, one) for one in needed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from opsbus_edge.gates.authorize import authorize
 from opsbus_edge.gates.find import find
 from opsbus_edge.gates.limit import ConcurrencyLimit
 from opsbus_edge.gates.personal import PersonalData
-from opsbus_edge.gates.policy import Policy
+from opsbus_edge.gates.policy import Approval, Policy
 from opsbus_edge.gates.record import Record
 from opsbus_edge.identity import Minter
 from opsbus_edge.metrics import Metrics
@@ -90,21 +90,21 @@ class Pipeline:
         if isinstance(found, ErrorBody):
             return self._refused(record, found, None)
         record.found(found)
-        error, rule = authorize(self._policy, request.caller, found)
-        record.decided(rule)
+        error, rule, approval = authorize(self._policy, request, found)
+        record.decided(rule, self._policy.digest)
         if error is None:
             error = self._limit.enter(request.caller)
             if error is None:
                 try:
-                    return await self._dispatched(record, request, found, on_message)
+                    return await self._dispatched(record, request, found, approval, on_message)
                 finally:
                     self._limit.leave(request.caller)
         return self._refused(record, error, found)
 
     async def _dispatched(
-        self, record: Record, request: Request, target: Target, on_message: OnMessage | None
+        self, record: Record, request: Request, target: Target, approval: Approval, on_message: OnMessage | None
     ) -> Reply:
-        order = self._order(request, target)
+        order = self._order(request, target, approval)
         if len(order.body) > BODY_BYTES_MAX:
             return self._refused(record, _too_large(len(order.body)), target)
         dispatched = False
@@ -123,17 +123,17 @@ class Pipeline:
         record.ended(reply, target)
         return reply
 
-    def _order(self, request: Request, target: Target) -> Order:
+    def _order(self, request: Request, target: Target, approval: Approval) -> Order:
         timeout_s = timeout_of(request, target, self._call_timeout_max_s)
         deadline_ms = int((time.time() + timeout_s) * 1000)
-        identity = self._minter.token(request.caller, target.spec.permission, request.client.name)
+        identity = self._minter.token(request.caller, target.service, request.client.name)
         tool = target if isinstance(target, ToolEntry) else None
         return Order(
             call=request.call,
             service=target.service,
             subject=subject_of(request, target),
             body=body_of(request, target),
-            headers=headers_of(request, identity, deadline_ms),
+            headers=headers_of(request, identity, deadline_ms, approval.value),
             deadline_ms=deadline_ms,
             timeout_s=timeout_s,
             mutating=tool is not None and tool.mutating,

@@ -14,6 +14,7 @@ from opsbus import logs, nats_client
 from opsbus.identity import Signer
 from opsbus.personal import Persons
 from opsbus.settings import SettingsError
+from opsbus_contracts.audit import PlatformStage
 from opsbus_edge import __version__, keyfiles
 from opsbus_edge.audit import AuditLog
 from opsbus_edge.catalog import Catalog
@@ -29,6 +30,7 @@ from opsbus_edge.gates.key_use import KeyUses
 from opsbus_edge.gates.limit import ConcurrencyLimit
 from opsbus_edge.gates.personal import PersonalData
 from opsbus_edge.gates.policy import Policy, load_policy
+from opsbus_edge.gates.policy.watch import PolicyWatch
 from opsbus_edge.gates.proof import Proof
 from opsbus_edge.gates.refusals import Refusals
 from opsbus_edge.identity import Minter
@@ -108,8 +110,17 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
             tracing=tracing,
             call_timeout_max_s=settings.call_timeout_max_s,
         )
+        policy_watch = PolicyWatch(
+            settings.policy_file,
+            policy,
+            lambda fresh: _check_roles(fresh, settings),
+            lambda before, taken: _policy_changed(audit, catalog, instance, before, taken),
+        )
+        policy_watch.start()
+        stack.push_async_callback(policy_watch.stop)
         yield Edge(
             settings=settings,
+            policy_watch=policy_watch,
             instance=instance,
             nc=nc,
             catalog=catalog,
@@ -173,6 +184,19 @@ def _check_roles(policy: Policy, settings: EdgeSettings) -> None:
             if role not in policy.roles:
                 there = ", ".join(policy.roles)
                 raise SettingsError(f"setting {setting}: the policy has no role {role!r}; it has {there}")
+
+
+def _policy_changed(audit: AuditLog, catalog: Catalog, instance: str, before: str, policy: Policy) -> None:
+    record = {
+        "call": secrets.token_hex(16),
+        "actor": instance,
+        "method": "platform",
+        "target": "policy",
+        "policy": policy.digest,
+        "details": {"before": before, "after": policy.digest, "roles": policy.roles},
+    }
+    audit.write(PlatformStage.POLICY_CHANGED, record)
+    catalog.seen_anew()
 
 
 def _signer(settings: EdgeSettings) -> Signer:

@@ -174,7 +174,7 @@ class Caller:
         if deadline_s:
             sent[Header.DEADLINE] = str(int((time.time() + deadline_s) * 1000))
         if identity is not None:
-            sent[Header.IDENTITY] = self.token(identity, permissions)
+            sent[Header.IDENTITY] = self.token(identity, permissions, _service_of(subject))
         if idempotency_key is not None:
             sent[Header.IDEMPOTENCY_KEY] = idempotency_key
         if isinstance(body, dict):
@@ -199,17 +199,20 @@ class Caller:
         finally:
             del self._waiting[token]
 
-    def token(self, identity: Identity | str, permissions: list[str] | None = None) -> str:
-        """A token for the header; one per caller and permissions, as long as it holds."""
+    def token(self, identity: Identity | str, permissions: list[str] | None = None, service: str = "") -> str:
+        """A token for the header; one per caller, permissions and service, as long as it holds."""
         if isinstance(identity, Identity):
             return self.signer.sign(identity)
         if identity.count(".") == 2:
             return identity
         granted = ["*"] if permissions is None else permissions
-        key = json.dumps([identity, granted])
+        key = json.dumps([identity, granted, service])
         until, token = self._tokens.get(key, (0.0, ""))
         if until < time.time():
-            until, token = time.time() + 120, self.signer.mint(identity, permissions=granted, auth="test")
+            until, token = (
+                time.time() + 120,
+                self.signer.mint(identity, permissions=granted, auth="test", service=service),
+            )
             self._tokens[key] = (until, token)
         return token
 
@@ -231,3 +234,9 @@ class Caller:
         queue = self._waiting.get(msg.subject.rsplit(".", 1)[-1])
         if queue is not None:
             queue.put_nowait(msg)
+
+
+def _service_of(subject: str) -> str:
+    """``tool.k8s.get_pods`` is for k8s."""
+    parts = subject.split(".")
+    return parts[1] if len(parts) > 2 else ""

@@ -83,6 +83,12 @@ class Health:
             "the watch of the API keys is behind: requests with one are answered 503",
             "the watch is current",
         )
+        dependencies["policy"] = _dependency(
+            not edge.policy_watch.problem,
+            "degraded",
+            "the policy file is broken, the one before is in force; the log tells the line",
+            "in force",
+        )
         problem = edge.audit.problem() or self._audit_missing
         # Without the record writes are refused and reads go on: degraded.
         dependencies["audit"] = _dependency(not problem, "degraded", problem, f"{edge.audit.pending} events pending")
@@ -117,6 +123,7 @@ class Health:
         edge.metrics.catalog_tools.set(len(edge.catalog.tools()))
         edge.metrics.catalog_refusals.set(len(edge.catalog.refusals))
         edge.metrics.nats_connected.set(edge.nc.is_connected)
+        edge.metrics.policy_broken.set(bool(edge.policy_watch.problem))
 
 
 def _dependency(

@@ -7,7 +7,6 @@ from opsbus_edge import __version__
 from opsbus_edge.asgi import audit_events
 from opsbus_edge.asgi.health import HealthReport
 from opsbus_edge.catalog import Catalog
-from opsbus_edge.gates.permission import permits
 from opsbus_edge.model import Caller
 
 _JSON = "application/json"
@@ -57,7 +56,7 @@ def document(catalog: Catalog, caller: Caller | None) -> dict[str, Any]:
     paths |= _tool_paths() | _resource_paths() | _platform_paths() | _health_paths()
     if caller is not None:
         for name, tool in catalog.tools().items():
-            if permits(caller.permissions, tool.spec.permission):
+            if caller.sees(tool.spec.permission, name):
                 schemas[f"{name}_arguments"] = _moved(tool.spec.input_schema, f"{name}_arguments")
                 paths[f"/api/v1/tools/{name}/execute"] = {"post": _tool_operation(name, tool.spec.description)}
     return {

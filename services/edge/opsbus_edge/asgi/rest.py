@@ -17,7 +17,6 @@ from opsbus_edge.asgi.exchange import Exchange
 from opsbus_edge.asgi.http import Receive, Scope, Send, answer, answer_error, client_address, error_answer, read_body
 from opsbus_edge.catalog import InvalidCursorError, Listing
 from opsbus_edge.context import Edge
-from opsbus_edge.gates.permission import permits
 from opsbus_edge.model import Caller, Reply, Request, error_body
 
 PREFIX = "/api/v1"
@@ -121,7 +120,7 @@ class Rest:
         await answer(send, 200, body, head=head)
 
     def _platform(self, path: str, caller: Caller) -> dict[str, Any] | ErrorBody:
-        if not permits(caller.permissions, _PLATFORM_READ):
+        if not caller.sees(_PLATFORM_READ):
             return error_body(
                 ErrorCode.FORBIDDEN,
                 f"the permission {_PLATFORM_READ!r} is needed",
@@ -140,7 +139,7 @@ class Rest:
 
     async def _one_tool(self, name: str, send: Send, caller: Caller, *, head: bool) -> None:
         tool = self._edge.catalog.tool(mcp_name_of(name))
-        if tool is None or not permits(caller.permissions, tool.spec.permission):
+        if tool is None or not caller.sees(tool.spec.permission, tool.name):
             error = error_body(
                 ErrorCode.UNKNOWN_TOOL,
                 f"there is no tool {name[:100]!r}",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from opsbus_contracts.audit import Stage
+from opsbus_contracts.audit import PlatformStage, Stage
 from opsbus_contracts.subjects import audit_subject
 
 SOURCE = "edge"
@@ -28,7 +28,7 @@ class EventMaker:
         self._source = f"/opsbus/{SOURCE}/{instance}"
         self._seq = 0
 
-    def make(self, stage: Stage, record: dict[str, Any], traceparent: str | None = None) -> Event:
+    def make(self, stage: Stage | PlatformStage, record: dict[str, Any], traceparent: str | None = None) -> Event:
         """The event of a stage.
 
         Args:

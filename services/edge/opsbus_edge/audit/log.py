@@ -14,7 +14,7 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from opsbus import logs, tasks
-from opsbus_contracts.audit import Stage
+from opsbus_contracts.audit import PlatformStage, Stage
 from opsbus_contracts.calls import Header
 from opsbus_contracts.streams import AUDIT
 from opsbus_edge.audit.event import Event, EventMaker
@@ -70,7 +70,7 @@ class AuditLog:
             return f"the audit log does not take events: {self._failing}"
         return None
 
-    def write(self, stage: Stage, record: dict[str, Any], traceparent: str | None = None) -> None:
+    def write(self, stage: Stage | PlatformStage, record: dict[str, Any], traceparent: str | None = None) -> None:
         """Record soon. Beyond twice the bound, which only the ends of calls can reach, an event is lost and counted."""
         self._put(self._maker.make(stage, record, traceparent))
 

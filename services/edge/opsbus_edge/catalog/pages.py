@@ -5,7 +5,6 @@ import binascii
 
 from opsbus_edge.catalog.entries import Listing
 from opsbus_edge.catalog.merge import Merged
-from opsbus_edge.gates.permission import permits
 from opsbus_edge.model import Caller
 
 CACHED_MAX = 4_096
@@ -71,7 +70,7 @@ class Pages:
             visible = self._visible[kind, caller.role_key] = [
                 (key, entry.wire)
                 for key, entry in self._merged.entries(kind).items()
-                if permits(caller.permissions, entry.spec.permission)
+                if caller.sees(entry.spec.permission, key if kind == "tools" else "")
             ]
         rest = [row for row in visible if row[0] > after]
         page = rest[: self._page_size]

@@ -184,6 +184,10 @@ class Catalog:
                 if self._on_refused is not None:
                     self._on_refused(refusal)
 
+    def seen_anew(self) -> None:
+        """Who sees what has changed, though the catalogue has not: tell the subscribers."""
+        self._tell({TOOLS, RESOURCES, PROMPTS})
+
     def _tell(self, changed: set[str]) -> None:
         for callback in list(self._subscribers.values()):
             try:

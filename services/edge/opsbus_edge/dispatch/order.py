@@ -14,6 +14,8 @@ Target = ToolEntry | ResourceEntry | PromptEntry
 METHOD_TIMEOUT_S = 30.0
 """Resources, prompts and completions declare no time of their own. Seconds."""
 
+_BY_THEMSELVES = "confirm"
+
 
 @dataclass(slots=True)
 class Order:
@@ -80,13 +82,19 @@ def _completion(request: Request, target: Target) -> bytes:
     return orjson.dumps(found)
 
 
-def headers_of(request: Request, identity: str, deadline_ms: int) -> dict[str, str]:
-    """The headers that are the same for every attempt."""
+def headers_of(request: Request, identity: str, deadline_ms: int, approval: str) -> dict[str, str]:
+    """The headers that are the same for every attempt.
+
+    Args:
+        approval: As the policy wants it; what workers do by themselves is not said.
+    """
     headers = {
         Header.CALL.value: request.call,
         Header.DEADLINE.value: str(deadline_ms),
         Header.IDENTITY.value: identity,
     }
+    if approval != _BY_THEMSELVES:
+        headers[Header.APPROVAL.value] = approval
     if request.idempotency_key:
         headers[Header.IDEMPOTENCY_KEY.value] = request.idempotency_key
     if request.traceparent:

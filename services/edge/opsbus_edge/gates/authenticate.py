@@ -26,6 +26,7 @@ class Authenticator:
         self._anonymous = anonymous
         self._metrics = metrics
         self._callers: dict[Proven, Caller] = {}
+        self._policy_seen = policy.digest
 
     async def authenticate(self, headers: Mapping[str, str], peer: Peer = NO_PEER) -> Caller | Denied:
         """The caller behind a request's headers (lower-case names)."""
@@ -42,13 +43,28 @@ class Authenticator:
         return no_proof()
 
     def caller(self, proven: Proven) -> Caller:
-        """The caller with what the policy grants; the same object for the same proof."""
+        """The caller with what the policy grants; the same object for the same proof and policy."""
+        if self._policy.digest != self._policy_seen:
+            self._callers.clear()
+            self._policy_seen = self._policy.digest
         found = self._callers.get(proven)
         if found is None:
             if len(self._callers) > 10_000:
                 self._callers.clear()
             grant = self._policy.grant(proven.roles)
-            found = Caller(proven.sub, proven.roles, grant.permissions, proven.auth, grant.role_key, key=proven.key)
+            found = Caller(
+                proven.sub,
+                proven.roles,
+                grant.permissions,
+                proven.auth,
+                grant.role_key,
+                grants=grant.grants,
+                key=proven.key,
+                requires=self._requires,
+            )
             self._callers[proven] = found
             self._metrics.authentication.labels(proven.auth).inc()
         return found
+
+    def _requires(self, tool: str) -> tuple[str, ...]:
+        return self._policy.needs(tool).requires

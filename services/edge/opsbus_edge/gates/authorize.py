@@ -1,24 +1,73 @@
-"""The gate that asks the policy whether this caller may do this."""
+"""The gate that asks the policy whether this caller may do this, to this, and how it has to be approved."""
 
+from typing import NamedTuple
+
+import orjson
+
+from opsbus.permission import Touched, said, touched
 from opsbus_contracts.errors import ErrorBody, ErrorCode
+from opsbus_edge.catalog import ToolEntry
 from opsbus_edge.dispatch.order import Target
-from opsbus_edge.gates.permission import deciding
-from opsbus_edge.gates.policy import Policy
-from opsbus_edge.model import Caller, error_body
+from opsbus_edge.gates.policy import Approval, Granted, Policy
+from opsbus_edge.gates.policy.judge import Judgement, judge
+from opsbus_edge.model import Caller, Request, error_body
 
 
-def authorize(policy: Policy, caller: Caller, target: Target) -> tuple[ErrorBody | None, str]:
-    """``(None, rule)`` when permitted, else ``(error, rule)``; the rule is the policy's line that decided."""
-    needed = target.spec.permission
-    permitted, glob = deciding(caller.permissions, needed)
-    rule = policy.rule(caller.roles, glob) if glob else "default deny"
-    if permitted:
-        return None, rule
+class Ruling(NamedTuple):
+    """What becomes of a call."""
+
+    error: ErrorBody | None
+    """None: it may go on."""
+    rule: str
+    """The line of the policy that decided."""
+    approval: Approval
+
+
+def authorize(policy: Policy, request: Request, target: Target) -> Ruling:
+    """Decide on a call by its caller, target and arguments."""
+    caller = request.caller
+    tool = target.name if isinstance(target, ToolEntry) else ""
+    granted = Granted(caller.permissions, caller.grants, caller.role_key)
+    found = judge(policy, caller.roles, granted, target.spec.permission, lambda: _touched(request, target), tool)
+    return Ruling(None if found.permitted else _forbidden(caller, found, tool), found.rule, found.approval)
+
+
+def _touched(request: Request, target: Target) -> Touched:
+    if not isinstance(target, ToolEntry):
+        return {}
+    try:
+        arguments = orjson.loads(request.params)
+    except orjson.JSONDecodeError:
+        return {}  # states nothing; the worker says what is wrong with it
+    return touched(arguments, target.spec.scope)
+
+
+def _forbidden(caller: Caller, found: Judgement, tool: str) -> ErrorBody:
     roles = ", ".join(caller.roles) or "none"
-    error = error_body(
+    decision = found.decision
+    if decision.permitted:
+        return error_body(
+            ErrorCode.FORBIDDEN,
+            f"the policy wants a second person to approve calls of {tool}, which this edge cannot take yet",
+            hint="Ask whoever writes the policy for another approval of this tool.",
+        )
+    if decision.possible:
+        return error_body(
+            ErrorCode.FORBIDDEN,
+            f"your roles ({roles}) permit {found.needed!r}, but not for what this call touches",
+            hint=f"Permitted: {'; '.join(said(grant) for grant in decision.possible[:5])}. Name it in the arguments.",
+            details={"permission": found.needed},
+        )
+    if " where " in decision.by:
+        return error_body(
+            ErrorCode.FORBIDDEN,
+            f"the policy denies {decision.by[1:]}",
+            hint="Name something else in the arguments, or ask whoever hands out roles.",
+            details={"permission": found.needed},
+        )
+    return error_body(
         ErrorCode.FORBIDDEN,
-        f"the permission {needed!r} is needed; your roles ({roles}) do not have it",
+        f"the permission {found.needed!r} is needed; your roles ({roles}) do not have it",
         hint="Ask whoever hands out roles.",
-        details={"permission": needed},
+        details={"permission": found.needed},
     )
-    return error, rule

@@ -6,7 +6,6 @@ from opsbus.toolerror import near
 from opsbus_contracts.errors import ErrorBody, ErrorCode
 from opsbus_edge.catalog import Catalog
 from opsbus_edge.dispatch.order import Target
-from opsbus_edge.gates.permission import permits
 from opsbus_edge.model import Request, error_body
 
 NEAR_MAX = 3_000
@@ -40,7 +39,7 @@ def _unknown_tool(catalog: Catalog, request: Request) -> ErrorBody:
     tools = catalog.tools()
     names: list[str] = []
     if len(tools) <= NEAR_MAX and len(request.target) <= 64:
-        names = [name for name, tool in tools.items() if permits(request.caller.permissions, tool.spec.permission)]
+        names = [name for name, tool in tools.items() if request.caller.sees(tool.spec.permission, name)]
     return error_body(
         ErrorCode.UNKNOWN_TOOL,
         f"there is no tool {request.target[:100]!r}",

@@ -48,9 +48,9 @@ class Record:
         if self._mutating:
             self._base["mutating"] = True
 
-    def decided(self, rule: str) -> None:
-        """The policy's line goes into all that follows."""
-        self._base["rule"] = rule
+    def decided(self, rule: str, policy: str) -> None:
+        """The policy and its line go into all that follows."""
+        self._base["rule"], self._base["policy"] = rule, policy
 
     async def requested(self, deadline_ms: int) -> ErrorBody | None:
         """Record that the call is about to be dispatched; for what may change something, wait until it is stored.

@@ -28,7 +28,6 @@ from opsbus_contracts.errors import ErrorCode
 from opsbus_contracts.events import Event
 from opsbus_contracts.events import ResourceUpdated as Updated
 from opsbus_edge.answers import LEGACY
-from opsbus_edge.gates.permission import permits
 from opsbus_edge.mcp_face.exchange import Ctx, caller_of
 from opsbus_edge.mcp_face.face import Face
 from opsbus_edge.mcp_face.failures import refuse
@@ -196,6 +195,6 @@ async def unsubscribe(ctx: Ctx, params: UnsubscribeRequestParams) -> EmptyResult
 
 def _may_watch(face: Face, caller: Caller, uri: str) -> bool:
     entry = face.edge.catalog.resource(uri)
-    if entry is None or not permits(caller.permissions, entry.spec.permission):
+    if entry is None or not caller.sees(entry.spec.permission):
         return False
     return not isinstance(entry.spec, ResourceSpec) or entry.spec.subscribable
