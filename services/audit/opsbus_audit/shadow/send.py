@@ -16,6 +16,7 @@ from opsbus.identity import Signer
 from opsbus_contracts import Header, Identity, Status
 from opsbus_contracts.calls import FINAL, SILENCE_MAX_S
 from opsbus_contracts.catalog import ToolSpec
+from opsbus_contracts.identity import audience
 from opsbus_contracts.subjects import shadow_subject
 
 _NO_RESPONDERS = "503"
@@ -60,6 +61,7 @@ class Candidate:
             sub=actor or "(nobody)",
             roles=list(roles),
             permissions=[tool.permission],
+            aud=audience(self._service),
             auth="shadow",
             iat=now,
             exp=now + _LIFETIME_S,
