@@ -7,12 +7,12 @@ import multiprocessing
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -27,6 +27,8 @@ try:  # three times as fast; an offline verifier does without where it is not in
     from orjson import loads as _loads
 except ImportError:
     from json import loads as _loads  # type: ignore[assignment]
+
+R = TypeVar("R")
 
 PIECE_BYTES = 4 * 1024 * 1024
 LINE_BYTES_MAX = 16 * 1024 * 1024
@@ -60,26 +62,39 @@ def verify_folder(
         raise BundleError("this export has no proof: it was made without the store, or before anything was signed")
     proof, span = bundle.read_proof(folder), manifest.range or Span(first=0, last=0)
     report = Report(f"export {folder}", first=span.first, last=span.last, complete=manifest.proof.complete)
-    _check_manifest(folder, manifest, exporter, report)
-    _check_roots(folder, proof, keys, report)
-    with _Hashing(folder / bundle.EVENTS, processes) as pieces:
-        _check_events(folder, manifest, proof, pieces, report, told)
+    if exporter is None:
+        report.notes.append("who made the export was not checked (--export-key)")
+    elif not bundle.signed_by(folder, exporter):
+        report.found(Finding(Kind.FORGED, 0, "manifest.sig is not this key's signature of manifest.json"))
+    try:
+        with Hashing(folder / bundle.EVENTS, processes) as hashing:
+            # Beside the events, in processes of their own where there are some.
+            changed = hashing.beside(bundle.changed_files, folder, manifest)
+            roots = hashing.beside(check_roots, folder, keys)
+            _check_events(folder, manifest, proof, hashing.chunks(), report, told)
+            _take_roots(report, roots())
+            if names := changed():
+                report.found(Finding(Kind.FORGED, 0, f"not what the manifest says: {', '.join(names)}"))
+    except BrokenProcessPool:
+        raise BundleError("a process that hashed was killed: is there memory enough?") from None
     report.seconds = time.perf_counter() - began
     return report
 
 
-def _check_manifest(folder: Path, manifest: Manifest, key: Ed25519PublicKey | None, report: Report) -> None:
-    if key is None:
-        report.notes.append("who made the export was not checked (--export-key)")
-    elif not bundle.signed_by(folder, key):
-        report.found(Finding(Kind.FORGED, 0, "manifest.sig is not this key's signature of manifest.json"))
-    changed = bundle.changed_files(folder, manifest)
-    if changed:
-        report.found(Finding(Kind.FORGED, 0, f"not what the manifest says: {', '.join(changed)}"))
+def _take_roots(report: Report, roots: Report) -> None:
+    report.signed, report.unsigned, report.root = roots.signed, roots.unsigned, roots.root
+    report.checkpoints = roots.checkpoints
+    report.notes += roots.notes
+    report.found(roots.finding)
 
 
-def _check_roots(folder: Path, proof: Proof, keys: Sequence[VerifierKey], report: Report) -> None:
-    """That the leaf hashes are those that were signed."""
+def check_roots(folder: Path, keys: Sequence[VerifierKey]) -> Report:
+    """That the leaf hashes of an export are those that were signed.
+
+    Raises:
+        BundleError: there are none, or they are not what proof.json says.
+    """
+    proof, report = bundle.read_proof(folder), Report("")
     try:
         known = list(bundle.checkpoints_of(folder, keys))
     except NoteError as error:
@@ -99,6 +114,7 @@ def _check_roots(folder: Path, proof: Proof, keys: Sequence[VerifierKey], report
     report.checkpoints = roots.passed
     if not known and report.ok:
         report.notes.append("no checkpoint covers this range yet: its leaf hashes are not signed")
+    return report
 
 
 def _check_events(
@@ -144,8 +160,8 @@ def drive(matcher: Matcher, leaves: Iterator[Any], events: Iterator[Chunk], told
             before = matcher.matched
 
 
-class _Hashing:
-    """The events of a file in order, hashed by processes; an iterator while it is open."""
+class Hashing:
+    """Processes that hash the events of a file, and do other things beside."""
 
     def __init__(self, path: Path, processes: int) -> None:
         self._path = path
@@ -157,18 +173,24 @@ class _Hashing:
         self._count = 1 if self._size <= SMALL_BYTES and not processes else count
         self._pool: ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> Iterator[Chunk]:
+    def __enter__(self) -> "Hashing":
         if self._count > 1:
             # Not fork: the caller may have threads.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._count, mp_context=context)
-        return self._chunks()
+            self._pool = ProcessPoolExecutor(self._count, mp_context=multiprocessing.get_context("spawn"))
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _chunks(self) -> Iterator[Chunk]:
+    def beside(self, work: Callable[..., R], *arguments: Any) -> Callable[[], R]:
+        """Begin some other work; what is given back waits for its result."""
+        if self._pool is None:
+            return partial(work, *arguments)
+        return self._pool.submit(work, *arguments).result
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The events in order, hashed."""
         places = [(at, min(PIECE_BYTES, self._size - at)) for at in range(0, self._size, PIECE_BYTES)]
         if self._pool is None:
             for at, length in places:
@@ -176,16 +198,13 @@ class _Hashing:
             return
         waiting: deque[tuple[int, int, Future[Any]]] = deque()
         upcoming = iter(places)
-        try:
-            while True:
-                while len(waiting) < 2 * self._count and (place := next(upcoming, None)) is not None:
-                    waiting.append((*place, self._pool.submit(hash_piece, str(self._path), *place)))
-                if not waiting:
-                    return
-                at, length, done = waiting.popleft()
-                yield self._chunk(at, length, done.result())
-        except BrokenProcessPool:
-            raise BundleError("a process that hashed was killed: is there memory enough?") from None
+        while True:
+            while len(waiting) < 2 * self._count and (place := next(upcoming, None)) is not None:
+                waiting.append((*place, self._pool.submit(hash_piece, str(self._path), *place)))
+            if not waiting:
+                return
+            at, length, done = waiting.popleft()
+            yield self._chunk(at, length, done.result())
 
     def _chunk(self, at: int, length: int, hashed: tuple[int, list[int], bytes]) -> Chunk:
         first, sequences, hashes = hashed
