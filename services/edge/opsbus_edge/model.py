@@ -112,6 +112,18 @@ class Reply:
     replayed: bool = False
 
 
+HINTS = {
+    ErrorCode.INVALID_REQUEST: "Compare the request with its description at /docs or in the MCP specification.",
+    ErrorCode.INVALID_ARGUMENTS: "Compare the arguments with the tool's inputSchema.",
+    ErrorCode.UNAUTHENTICATED: "Send Authorization: Bearer <token>.",
+    ErrorCode.FORBIDDEN: "Ask whoever hands out roles.",
+    ErrorCode.UNKNOWN_METHOD: "Call a method of the MCP specification.",
+    ErrorCode.REQUEST_TOO_LARGE: "Send less, or a reference to it.",
+    ErrorCode.INTERNAL: "Try again; if it persists, tell the operators the time and the path.",
+}
+"""What to do, where nothing better is known."""
+
+
 def new_call() -> str:
     """A call id: 32 hex digits."""
     return os.urandom(16).hex()
@@ -132,7 +144,7 @@ def error_body(
         code=code,
         message=message,
         retryable=CODES[code].retryable,
-        hint=hint,
+        hint=hint or HINTS.get(code, ""),
         executed=executed,
         did_you_mean=did_you_mean or [],
         retry_after_ms=retry_after_ms,

@@ -46,6 +46,7 @@ class Pipeline:
         metrics: Metrics,
         tracing: Tracing,
         call_timeout_max_s: float,
+        arguments_bytes_max: int,
     ) -> None:
         self._catalog = catalog
         self._policy = policy
@@ -58,6 +59,7 @@ class Pipeline:
         self._metrics = metrics
         self._tracing = tracing
         self._call_timeout_max_s = call_timeout_max_s
+        self._arguments_bytes_max = arguments_bytes_max
         self.under_way = 0
         """Requests between the first gate and the answer."""
 
@@ -82,6 +84,12 @@ class Pipeline:
             self.under_way -= 1
             self._count(request, target, status, time.perf_counter() - started)
 
+    async def refused(self, request: Request, error: ErrorBody) -> None:
+        """Record a request that a face refused: it has been answered, and never was a call."""
+        cover, _ = await self._personal.of(request.caller)
+        Record(self._audit, self._redactor, request, cover).denied(error)
+        self._metrics.error(error.code.value)
+
     async def _guarded(self, request: Request, found: Target | ErrorBody, on_message: OnMessage | None) -> Reply:
         cover, error = await self._personal.of(request.caller)
         record = Record(self._audit, self._redactor, request, cover)
@@ -90,6 +98,8 @@ class Pipeline:
         if isinstance(found, ErrorBody):
             return self._refused(record, found, None)
         record.found(found)
+        if len(request.params) > self._arguments_bytes_max:
+            return self._refused(record, _arguments_too_large(self._arguments_bytes_max), found)
         error, rule, approval = authorize(self._policy, request, found)
         record.decided(rule, self._policy.digest)
         if error is None:
@@ -154,6 +164,14 @@ class Pipeline:
             self._metrics.resource(target.service if isinstance(target, ResourceEntry) else "unknown", status)
         if status not in (Status.OK.value, Status.INPUT_REQUIRED.value):
             self._metrics.error(status)
+
+
+def _arguments_too_large(bytes_max: int) -> ErrorBody:
+    return error_body(
+        ErrorCode.REQUEST_TOO_LARGE,
+        f"the arguments have more than {bytes_max} bytes",
+        hint="Send less, or a reference to it.",
+    )
 
 
 def _too_large(size: int) -> ErrorBody:

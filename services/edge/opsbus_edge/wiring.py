@@ -109,6 +109,7 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
             metrics=metrics,
             tracing=tracing,
             call_timeout_max_s=settings.call_timeout_max_s,
+            arguments_bytes_max=settings.arguments_bytes_max,
         )
         policy_watch = PolicyWatch(
             settings.policy_file,

@@ -13,6 +13,7 @@ from opsbus_edge.asgi.cors import Cors, is_preflight
 from opsbus_edge.asgi.express import Express
 from opsbus_edge.asgi.guard import Guard
 from opsbus_edge.asgi.health import Health
+from opsbus_edge.asgi.hints import hinted
 from opsbus_edge.asgi.http import (
     JSON,
     App,
@@ -30,6 +31,7 @@ from opsbus_edge.asgi.http import (
 )
 from opsbus_edge.asgi.openapi import document
 from opsbus_edge.asgi.peer import Peers
+from opsbus_edge.asgi.refusals import recorded
 from opsbus_edge.asgi.rest import PREFIX, Rest
 from opsbus_edge.context import Edge
 from opsbus_edge.model import Caller, Denied, Peer, error_body
@@ -84,9 +86,7 @@ class Application:
         try:
             await self._http(scope, receive, started)
         except BodyError as error:
-            if error.status == TOO_LARGE:
-                await discard(receive)
-            await answer_error(started, error.error, error.status, [("connection", "close")])
+            await _answer_body_error(receive, started, error)
         except Disconnected:
             log.debug("the client went away", path=scope["path"][:200])
         except asyncio.CancelledError:
@@ -150,10 +150,15 @@ class Application:
         caller = await self._edge.authenticate(headers, peer)
         if isinstance(caller, Denied):
             await answer_error(send, caller.error, caller.http_status, caller.headers)
-        elif path == MCP_PATH:
-            await self._to_mcp(scope, receive, send, caller, headers)
-        else:
-            await self._rest(scope, receive, send, caller, headers)
+            return
+        send = recorded(self._edge, scope, headers, caller, send)
+        try:
+            if path == MCP_PATH:
+                await self._to_mcp(scope, receive, send, caller, headers)
+            else:
+                await self._rest(scope, receive, send, caller, headers)
+        except BodyError as error:
+            await _answer_body_error(receive, send, error)
 
     async def _refuse(self, send: Send, why: str, error: ErrorBody, status: int | None = None) -> None:
         self._edge.metrics.turned_away.labels(why).inc()
@@ -162,7 +167,7 @@ class Application:
     async def _to_mcp(
         self, scope: Scope, receive: Receive, send: Send, caller: Caller, headers: dict[str, str]
     ) -> None:
-        scope = {**stripped(scope), CALLER: caller}
+        scope, send = {**stripped(scope), CALLER: caller}, hinted(send)
         if scope["method"] == "POST":
             await self._express(scope, receive, send, caller, headers)
         else:
@@ -205,6 +210,12 @@ class Application:
         page = self._docs.replace("{{nonce}}", nonce).encode()
         html = [(b"content-type", b"text/html; charset=utf-8"), (b"content-security-policy", policy.encode())]
         await answer(send, 200, page, html, head=method == "HEAD")
+
+
+async def _answer_body_error(receive: Receive, send: Send, error: BodyError) -> None:
+    if error.status == TOO_LARGE:
+        await discard(receive)
+    await answer_error(send, error.error, error.status, [("connection", "close")])
 
 
 class _Started:

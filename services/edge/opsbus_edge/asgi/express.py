@@ -15,7 +15,18 @@ from opsbus_edge.answers import error_of, is_protocol_error, to_jsonrpc_error, t
 from opsbus_edge.asgi import splice
 from opsbus_edge.asgi.envelope import Envelope, accepts, parse, to_request, wanted
 from opsbus_edge.asgi.exchange import Exchange
-from opsbus_edge.asgi.http import App, Receive, Scope, Send, answer, client_address, read_body, replay
+from opsbus_edge.asgi.http import (
+    App,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    answer_error,
+    client_address,
+    is_json,
+    read_body,
+    replay,
+)
 from opsbus_edge.catalog import InvalidCursorError
 from opsbus_edge.context import Edge
 from opsbus_edge.mcp_face.elicitation import not_declared
@@ -44,19 +55,25 @@ class Express:
         self, scope: Scope, receive: Receive, send: Send, caller: Caller, headers: dict[str, str]
     ) -> None:
         """Answer a POST to /mcp. Raises BodyError and Disconnected of read_body."""
-        accepts_json, accepts_stream = accepts(headers)
-        if not wanted(headers) or not (accepts_json and accepts_stream):
-            await self._others(scope, receive, send)
-            return
         settings = self._edge.settings
         body = await read_body(receive, headers, settings.body_bytes_max, settings.body_timeout_s)
+        if not is_json(headers):
+            error = error_body(
+                ErrorCode.INVALID_REQUEST, "the body must be JSON", hint="Send Content-Type: application/json."
+            )
+            await answer_error(send, error, 415)
+            return
         try:
-            envelope = parse(jsonin.loads(body, settings.json_depth_max), headers)
+            decoded = jsonin.loads(body, settings.json_depth_max)
+            if not wanted(headers) or not all(accepts(headers)):
+                await self._others(scope, replay(body, receive), send)
+                return
+            envelope = parse(decoded, headers)
             request = None
             if envelope is not None and envelope.method == "tools/call":
                 request = to_request(envelope, self._edge.catalog, caller, headers)
         except jsonin.BadJsonError as error:
-            await answer(send, 400, orjson.dumps(_PARSE_ERROR | {"error": {"code": -32700, "message": str(error)}}))
+            await answer(send, 400, _not_json(error))
             return
         if envelope is not None and envelope.method == "tools/list":
             await self._list(envelope, caller, send)
@@ -131,7 +148,10 @@ class Express:
         return 200, splice.response(envelope.id, splice.tool_result(orjson.dumps(result)))
 
 
-_PARSE_ERROR = {"jsonrpc": "2.0", "id": None}
+def _not_json(error: jsonin.BadJsonError) -> bytes:
+    data = {"code": ErrorCode.INVALID_REQUEST.value, "hint": jsonin.HINT, "executed": "no"}
+    body = {"code": -32700, "message": str(error), "data": data}
+    return orjson.dumps({"jsonrpc": "2.0", "id": None, "error": body})
 
 
 def _forwarder(envelope: Envelope, request: Request, exchange: Exchange) -> OnMessage | None:

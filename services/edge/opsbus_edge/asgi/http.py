@@ -61,6 +61,15 @@ def headers_of(scope: Scope) -> tuple[dict[str, str], str | None]:
     return found, repeated
 
 
+def is_json(headers: dict[str, str]) -> bool:
+    """Whether the body says that it is JSON."""
+    media, _, parameters = headers.get("content-type", "").lower().partition(";")
+    charset = parameters.replace(" ", "").replace('"', "")
+    return media.strip() == "application/json" and (
+        "charset=" not in charset or charset.startswith(("charset=utf-8", "charset=us-ascii"))
+    )
+
+
 def client_address(scope: Scope) -> str:
     """IP address of the client, as peer.py found it; empty: none is known."""
     client = scope.get("client")
@@ -79,6 +88,11 @@ async def read_body(receive: Receive, headers: dict[str, str], bytes_max: int, t
         BodyError: larger than allowed (413) or too slow (408).
         Disconnected: the client went away.
     """
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        error = error_body(
+            ErrorCode.INVALID_REQUEST, "compressed bodies are not taken", hint="Send the body without Content-Encoding."
+        )
+        raise BodyError(error, 415)
     declared = headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > bytes_max:
         raise _too_large(bytes_max)

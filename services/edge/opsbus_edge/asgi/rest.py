@@ -14,7 +14,17 @@ from opsbus_edge.answers import error_of
 from opsbus_edge.asgi import audit_events
 from opsbus_edge.asgi.envelope import idempotency_key, trace_field
 from opsbus_edge.asgi.exchange import Exchange
-from opsbus_edge.asgi.http import Receive, Scope, Send, answer, answer_error, client_address, error_answer, read_body
+from opsbus_edge.asgi.http import (
+    Receive,
+    Scope,
+    Send,
+    answer,
+    answer_error,
+    client_address,
+    error_answer,
+    is_json,
+    read_body,
+)
 from opsbus_edge.catalog import InvalidCursorError, Listing
 from opsbus_edge.context import Edge
 from opsbus_edge.model import Caller, Reply, Request, error_body
@@ -160,7 +170,7 @@ class Rest:
     ) -> None:
         settings = self._edge.settings
         body = await read_body(receive, headers, settings.body_bytes_max, settings.body_timeout_s)
-        if not headers.get("content-type", "").lower().startswith("application/json") and body:
+        if body and not is_json(headers):
             error = error_body(
                 ErrorCode.INVALID_REQUEST, "the body must be JSON", hint="Content-Type: application/json"
             )
@@ -171,7 +181,7 @@ class Rest:
             wanted = (Execute if name is not None else ExecuteNamed).model_validate(given)
             arguments = jsonin.dumps(wanted.arguments)
         except jsonin.BadJsonError as error:
-            await answer_error(send, error_body(ErrorCode.INVALID_REQUEST, str(error)))
+            await answer_error(send, error_body(ErrorCode.INVALID_REQUEST, str(error), hint=jsonin.HINT))
             return
         except ValidationError as error:
             await answer_error(send, _invalid(error))

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from contextvars import ContextVar
 from typing import Any
 
 import orjson
@@ -21,12 +22,16 @@ _DENIED = frozenset(
         ErrorCode.FORBIDDEN.value,
         ErrorCode.UNAUTHENTICATED.value,
         ErrorCode.QUARANTINED.value,
+        ErrorCode.REQUEST_TOO_LARGE.value,
         ErrorCode.UNKNOWN_TOOL.value,
         ErrorCode.UNKNOWN_RESOURCE.value,
         ErrorCode.UNKNOWN_PROMPT.value,
         ErrorCode.UNKNOWN_METHOD.value,
     }
 )
+
+RECORDED: ContextVar[list[bool] | None] = ContextVar("recorded", default=None)
+"""Of an HTTP request: gets an element when the request has a Record, and so is in the record whatever comes of it."""
 
 
 class Record:
@@ -40,6 +45,9 @@ class Record:
         self._mutating = False
         self._started = time.perf_counter()
         self._base = _base(request)
+        seen = RECORDED.get()
+        if seen is not None:
+            seen.append(True)
 
     def found(self, target: Target) -> None:
         """The target is known: its service and nature go into all that follows."""
@@ -68,6 +76,11 @@ class Record:
         if await self._log.store(Stage.REQUESTED, self._covered(Stage.REQUESTED, record), traceparent):
             return None
         return _refusal("the record did not take the event of this call")
+
+    def denied(self, error: ErrorBody) -> None:
+        """Record that the request was refused before it became a call."""
+        record = self._base | {"executed": Executed.NO.value, "error": error.code.value, "message": error.message}
+        self._write(Stage.DENIED, record)
 
     def ended(self, reply: Reply, target: Target | None) -> None:
         """Record how the call ended."""
