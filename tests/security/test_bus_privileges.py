@@ -37,7 +37,7 @@ READS: dict[str, frozenset[str]] = {
     "edge": frozenset(
         {"KV_CATALOG", "KV_APIKEYS", "KV_QUARANTINE", "KV_KEYS", "KV_KEYUSE", "KV_LIMITS", "KV_SUBJECTKEYS"}
     ),
-    "auditor": frozenset({"AUDIT", "CHECKPOINTS", "KV_SUBJECTKEYS"}),
+    "auditor": frozenset({"AUDIT", "CHECKPOINTS", "KV_CATALOG", "KV_SUBJECTKEYS"}),
     "witness": frozenset({"AUDIT", "CHECKPOINTS"}),
     "operator": frozenset({"EVENTS", "KV_CATALOG"}),
     "keeper": frozenset({"KV_APIKEYS", "KV_QUARANTINE", "KV_KEYS", "KV_KEYUSE", "KV_CATALOG", "KV_SUBJECTKEYS"}),
