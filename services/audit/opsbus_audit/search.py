@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, Field
-from sqlalchemy import ColumnElement, Row, Select, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, TextClause, and_, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from opsbus import ErrorCode, ToolError
@@ -175,11 +175,15 @@ async def _page(engine: AsyncEngine, where: ColumnElement[bool], statement: Sele
 
 def matches(question: Question) -> ColumnElement[bool]:
     """The condition on the table."""
-    conditions: list[ColumnElement[bool]] = []
+    conditions: list[ColumnElement[bool] | TextClause] = []
     for name in EXACT:
         wanted = getattr(question, name)
         if wanted is not None:
             conditions.append(_event.c[name] == wanted)
+    if question.stage is not None and question.stage not in tables.STAGES_COMMON:
+        conditions.append(text(tables.STAGE_IS_RARE))
+    if question.outcome is not None and question.outcome not in tables.OUTCOMES_COMMON:
+        conditions.append(text(tables.OUTCOME_IS_RARE))
     if question.since is not None:
         conditions.append(_event.c.stored_ns >= nanos(question.since))
     if question.until is not None:
