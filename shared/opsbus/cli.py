@@ -9,7 +9,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from opsbus.commands import backup, doctor, encrypt, keys, new, provision, run, services, tokens, up, version
+from opsbus.commands import (
+    backup,
+    doctor,
+    encrypt,
+    keys,
+    new,
+    provision,
+    quarantine,
+    run,
+    services,
+    tokens,
+    up,
+    version,
+)
 from opsbus.commands.discover import COMMANDS, BrokenEntryPointError, find, names
 from opsbus.commands.output import fail, warn
 
@@ -75,6 +88,7 @@ app.command("tokens")(tokens.tokens)
 app.command("encrypt")(encrypt.encrypt)
 app.add_typer(new.app, name="new")
 app.add_typer(keys.app, name="keys")
+app.add_typer(quarantine.app, name="quarantine")
 app.command("version")(version.version)
 
 

@@ -32,6 +32,8 @@ from opsbus_contracts.calls import BODY_BYTES_MAX, TOOL_ERROR
 if TYPE_CHECKING:
     from opsbus.runtime import Runtime
 
+_REFUSALS = (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.QUARANTINED)
+
 
 async def answer(runtime: "Runtime", msg: Msg) -> tuple[bytes, dict[str, str]]:
     """Carries a call out; gives the final reply's body and headers. Raises only when its own task is cancelled."""
@@ -67,7 +69,10 @@ async def _outcome(runtime: "Runtime", call: Call) -> Outcome:
         return Outcome(Status.INPUT_REQUIRED, question.body, Executed.NO)
     except ToolError as error:
         # What a candidate refuses happened to nobody, and is no part of the record.
-        if error.code in (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN) and not runtime.settings.shadow:
+        if (
+            error.code in (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN, ErrorCode.QUARANTINED)
+            and not runtime.settings.shadow
+        ):
             runtime.audit.denied(call, error)
         if error.code is ErrorCode.BAD_REPLY:
             runtime.log_of(call).error("bad_reply", tool=call.label, problem=error.details.get("problem"))
@@ -84,6 +89,7 @@ async def _carry_out(runtime: "Runtime", call: Call) -> Outcome:
     kind, _, name = call.msg.subject.split(".", 2)
     if kind in ("tool", "shadow"):
         return await _tool(runtime, call, name)
+    runtime.check_quarantine(call, "")
     method = METHODS.get(name)
     if method is None:
         raise ToolError(ErrorCode.UNKNOWN_METHOD, f"there is no method {name[:64]!r}", did_you_mean=near(name, METHODS))
@@ -103,6 +109,7 @@ async def _tool(runtime: "Runtime", call: Call, name: str) -> Outcome:
     if runtime.settings.shadow:
         shadow.check(tool)
     call.limit(tool.spec.timeout_s)
+    runtime.check_quarantine(call, name)
     permit(call, tool.spec.permission)
     request = read_body(call, ToolCall)
     # What came counts, not what becomes of it: the edge decided on the same.

@@ -31,11 +31,19 @@ from opsbus.keys import BucketKeys
 from opsbus.logs import Log
 from opsbus.metrics import WorkerMetrics
 from opsbus.micro import Discovery, Stats
-from opsbus.nats_client import connect, error_kind
+from opsbus.nats_client import ConnectError, connect, error_kind
+from opsbus.quarantine import Quarantines, told
 from opsbus.settings import Settings
+from opsbus.toolerror import ToolError
 from opsbus.worker import Worker
 from opsbus_contracts import Cancel, ErrorCode
+from opsbus_contracts.access import Quarantine, QuarantineKind
+from opsbus_contracts.names import mcp_name
 from opsbus_contracts.subjects import cancel_subject
+
+QUARANTINE_START_S = 15.0
+QUARANTINE_STALE_S = 60.0
+"""A worker that has not heard of the bucket for this long takes no calls. Seconds."""
 
 _STREAM = "Nats-Stream"
 """Header that JetStream puts on what it sends out of a stream."""
@@ -105,6 +113,13 @@ class Runtime:
         self._stack.push_async_callback(self._broker.stop)
         self.js = self.client.jetstream()
         self._parts(self.js)
+        self._stack.push_async_callback(self.quarantines.watch.stop)
+        try:
+            await self.quarantines.watch.start(QUARANTINE_START_S)
+        except TimeoutError:
+            raise ConnectError(
+                f"NATS at {self.settings.nats_url} has no bucket QUARANTINE; run 'opsbus provision'"
+            ) from None
         if self.worker.lifespan_function is not None:
             self.state = await self._stack.enter_async_context(self.worker.lifespan_function(self.settings))
         self._discovery = self._discover()
@@ -134,6 +149,7 @@ class Runtime:
         self.events = Events(js, name, instance, self.log, lost)
         self.audit = Audit(js, name, instance, self.worker.version, self.log, lost)
         self.audit.start()
+        self.quarantines = Quarantines(self.client, self._shut_out)
         self._stack.push_async_callback(self.audit.stop, 3.0)
 
     def _discover(self) -> Discovery:
@@ -227,6 +243,39 @@ class Runtime:
             self.log.error("connection_closed", hint="NATS ended it for good; the process ends to be started anew.")
             self.lost.set()
 
+    def check_quarantine(self, call: Call, tool: str) -> None:
+        """Refuse what is shut out: this instance, its service, the tool, the caller.
+
+        Raises:
+            ToolError: ``quarantined``, or ``unavailable`` when that cannot be told.
+        """
+        if self.quarantines.watch.age_s > QUARANTINE_STALE_S:
+            raise ToolError(
+                ErrorCode.UNAVAILABLE, "whether this is quarantined cannot be told at this moment", retry_after_ms=2_000
+            )
+        if not self.quarantines.any:
+            return
+        found = self.quarantines.find(
+            (QuarantineKind.WORKER, self.instance),
+            (QuarantineKind.SERVICE, self.worker.name),
+            (QuarantineKind.TOOL, _mcp_name(self.worker.name, tool)),
+            (QuarantineKind.CALLER, call.caller.sub),
+        )
+        if found is not None:
+            raise ToolError(ErrorCode.QUARANTINED, told(found), hint="Ask the platform's operators.")
+
+    def _shut_out(self, begun: Quarantine) -> None:
+        """End the running calls that a quarantine is about."""
+        mine = {QuarantineKind.WORKER: self.instance, QuarantineKind.SERVICE: self.worker.name}
+        for call in tuple(self.calls):
+            about = mine.get(begun.kind)
+            if about is None and begun.kind is QuarantineKind.TOOL:
+                about = _mcp_name(self.worker.name, call.label)
+            elif about is None and begun.kind is QuarantineKind.CALLER and call.identity is not None:
+                about = call.identity.sub
+            if about == begun.target:
+                call.cancel(told(begun), ErrorCode.QUARANTINED)
+
     async def _cancel(self, msg: Msg) -> None:
         if _STREAM in (msg.headers or {}):
             return  # the value of a key, sent here as JetStream's answer by whoever asked for it
@@ -256,3 +305,10 @@ class Runtime:
         if self.faults:
             facts["faults"] = dict(self.faults)
         return self.ready and connected and not self.faults, facts
+
+
+def _mcp_name(service: str, label: str) -> str:
+    try:
+        return mcp_name(service, label)
+    except ValueError:
+        return ""

@@ -74,7 +74,7 @@ async def test_health_names_each_dependency(running, run_worker: RunWorker) -> N
         assert health.status_code == 200
         body = health.json()
         assert body["status"] == "healthy", body
-        assert set(body["dependencies"]) == {"nats", "catalog", "api_keys", "policy", "audit", "workers"}
+        assert set(body["dependencies"]) == {"nats", "catalog", "api_keys", "quarantine", "policy", "audit", "workers"}
         assert body["dependencies"]["workers"]["detail"] == "1 services"
         assert "demo" not in health.text
         assert "127.0.0.1" not in health.text

@@ -14,7 +14,9 @@ from opsbus_edge.gates.api_key import ApiKeys
 from opsbus_edge.gates.authenticate import Authenticator
 from opsbus_edge.gates.policy.watch import PolicyWatch
 from opsbus_edge.gates.proof import Proven
+from opsbus_edge.gates.rates import RateLimits
 from opsbus_edge.gates.refusals import Refusals
+from opsbus_edge.gates.shut_out import ShutOut
 from opsbus_edge.metrics import Metrics
 from opsbus_edge.model import NO_PEER, Caller, Denied, Peer
 from opsbus_edge.pipeline import Pipeline
@@ -49,6 +51,8 @@ class Edge:
     api_keys: ApiKeys
     signing: SigningKey
     policy_watch: PolicyWatch
+    rates: RateLimits
+    shut_out: ShutOut
     sign_in: SignIn | None = None
     """``POST /auth/token``; None without a directory."""
     refusals: Refusals | None = None

@@ -17,9 +17,12 @@ from opsbus_edge.dispatch.order import Target, body_of, headers_of, subject_of, 
 from opsbus_edge.gates.authorize import authorize
 from opsbus_edge.gates.find import find
 from opsbus_edge.gates.limit import ConcurrencyLimit
+from opsbus_edge.gates.load import ServiceLoad
 from opsbus_edge.gates.personal import PersonalData
 from opsbus_edge.gates.policy import Approval, Policy
+from opsbus_edge.gates.rates import RateLimits
 from opsbus_edge.gates.record import Record
+from opsbus_edge.gates.shut_out import ShutOut
 from opsbus_edge.identity import Minter
 from opsbus_edge.metrics import Metrics
 from opsbus_edge.model import OnMessage, Reply, Request, error_body, error_reply
@@ -38,6 +41,9 @@ class Pipeline:
         catalog: Catalog,
         policy: Policy,
         limit: ConcurrencyLimit,
+        rates: RateLimits,
+        shut_out: ShutOut,
+        load: ServiceLoad,
         audit: AuditLog,
         redactor: Redactor | None,
         personal: PersonalData,
@@ -51,6 +57,9 @@ class Pipeline:
         self._catalog = catalog
         self._policy = policy
         self._limit = limit
+        self._rates = rates
+        self._shut_out = shut_out
+        self._load = load
         self._audit = audit
         self._redactor = redactor
         self._personal = personal
@@ -98,18 +107,29 @@ class Pipeline:
         if isinstance(found, ErrorBody):
             return self._refused(record, found, None)
         record.found(found)
+        error = self._shut_out.call(request, found)
+        if error is not None:
+            return self._refused(record, error, found)
         if len(request.params) > self._arguments_bytes_max:
             return self._refused(record, _arguments_too_large(self._arguments_bytes_max), found)
         error, rule, approval = authorize(self._policy, request, found)
         record.decided(rule, self._policy.digest)
         if error is None:
+            error = await self._rates.enter(request.caller, found)
+        if error is None:
             error = self._limit.enter(request.caller)
-            if error is None:
-                try:
-                    return await self._dispatched(record, request, found, approval, on_message)
-                finally:
-                    self._limit.leave(request.caller)
-        return self._refused(record, error, found)
+        if error is not None:
+            return self._refused(record, error, found)
+        try:
+            error = self._load.enter(found.service)
+            if error is not None:
+                return self._refused(record, error, found)
+            try:
+                return await self._dispatched(record, request, found, approval, on_message)
+            finally:
+                self._load.leave(found.service)
+        finally:
+            self._limit.leave(request.caller)
 
     async def _dispatched(
         self, record: Record, request: Request, target: Target, approval: Approval, on_message: OnMessage | None
@@ -118,6 +138,7 @@ class Pipeline:
         if len(order.body) > BODY_BYTES_MAX:
             return self._refused(record, _too_large(len(order.body)), target)
         dispatched = False
+        running = self._shut_out.enter(request, target)
         try:
             error = await record.requested(order.deadline_ms)
             if error is not None:
@@ -125,11 +146,15 @@ class Pipeline:
             dispatched = True
             reply = await self._dispatcher.call(order, on_message)
         except asyncio.CancelledError:
-            record.cancelled(dispatched)
-            raise
+            if running.ended is None or running.task is None or running.task.uncancel():
+                record.cancelled(dispatched)
+                raise
+            reply = error_reply(self._shut_out.cut_short(running, dispatched))
         except Exception as bug:
             log.exception("the pipeline failed", bug, call=request.call, method=request.method)
             reply = error_reply(_internal(request.call, dispatched))
+        finally:
+            self._shut_out.leave(running)
         record.ended(reply, target)
         return reply
 

@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from opsbus import logs, nats_client
 from opsbus.identity import Signer
 from opsbus.personal import Persons
+from opsbus.quarantine import Quarantines
 from opsbus.settings import SettingsError
 from opsbus_contracts.audit import PlatformStage
 from opsbus_edge import __version__, keyfiles
@@ -28,12 +29,16 @@ from opsbus_edge.gates.bearer_jwt import BearerJwt, TrustedKey
 from opsbus_edge.gates.client_certificate import ClientCertificates
 from opsbus_edge.gates.key_use import KeyUses
 from opsbus_edge.gates.limit import ConcurrencyLimit
+from opsbus_edge.gates.load import ServiceLoad
 from opsbus_edge.gates.personal import PersonalData
 from opsbus_edge.gates.policy import Policy, load_policy
 from opsbus_edge.gates.policy.watch import PolicyWatch
 from opsbus_edge.gates.proof import Proof
+from opsbus_edge.gates.rates import RateLimits
 from opsbus_edge.gates.refusals import Refusals
+from opsbus_edge.gates.shut_out import ShutOut
 from opsbus_edge.identity import Minter
+from opsbus_edge.limits import Leases
 from opsbus_edge.metrics import Metrics
 from opsbus_edge.pipeline import Pipeline
 from opsbus_edge.redact import DigestKey, Redactor, path_rule
@@ -97,10 +102,21 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
         dispatcher = Dispatcher(nc, instance, metrics, settings.calls_in_flight_max)
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
+        shut_out = ShutOut(settings.quarantine_stale_s)
+        shut_out.quarantines = Quarantines(nc, shut_out.begun)
+        stack.push_async_callback(shut_out.quarantines.watch.stop)
+        await shut_out.quarantines.watch.start(START_TIMEOUT_S)
+        leases = Leases(nc, settings.rate_offline_share)
+        leases.start()
+        stack.push_async_callback(leases.stop)
+        rates = RateLimits(settings, leases, metrics)
         pipeline = Pipeline(
             catalog=catalog,
             policy=policy,
             limit=ConcurrencyLimit(settings.calls_per_caller, metrics),
+            rates=rates,
+            shut_out=shut_out,
+            load=ServiceLoad(catalog, settings.load_factor, metrics),
             audit=audit,
             redactor=_redactor(settings),
             personal=PersonalData(Persons(nc.jetstream()) if settings.audit_personal == "encrypted" else None),
@@ -121,6 +137,8 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
         stack.push_async_callback(policy_watch.stop)
         yield Edge(
             settings=settings,
+            rates=rates,
+            shut_out=shut_out,
             policy_watch=policy_watch,
             instance=instance,
             nc=nc,

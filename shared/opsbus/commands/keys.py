@@ -1,25 +1,19 @@
 """``opsbus keys``: API keys, and the key that signs identities. Doing it: apikey_store.py, rotation.py."""
 
-import asyncio
-import getpass
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-if TYPE_CHECKING:
-    from nats.js import JetStreamContext
+from opsbus.commands.keeper import KEEPER, guarded, keeper, span, user
 
+if TYPE_CHECKING:
     from opsbus.apikey_store import ApiKeyStore, Listed, Made
-    from opsbus.settings import Settings
 
 T = TypeVar("T")
 
-KEEPER = "keeper"
-CONNECT_TIMEOUT_S = 8.0
 _EXPIRES = "When it ends: 90d, 12h, 2027-01-31, or never."
 
 app = typer.Typer(no_args_is_help=True, help="API keys: make, list, rotate, revoke; and the key that signs identities.")
@@ -82,7 +76,7 @@ def rotate(
     """Give an API key a new secret; the present one is good for the grace time."""
     from opsbus.apikey_store import GRACE_MAX_S
 
-    grace_s = _span(grace, "--grace", GRACE_MAX_S)
+    grace_s = span(grace, "--grace", GRACE_MAX_S)
     made = _run(data, by, lambda store: store.rotate(id, grace_s, reason))
     good = (
         f"the secret before is good until {_time(made.key.previous_until)}" if grace_s else "the one before is no more"
@@ -117,13 +111,13 @@ def rotate_identity(
     from opsbus.up.folder import Folder
 
     path = key_file or Folder(data).keys / "identity-signing.pem"
-    adopt_s = _span(adopt, "--adopt", ADOPT_MAX_S)
+    adopt_s = span(adopt, "--adopt", ADOPT_MAX_S)
 
     async def work() -> Any:
-        async with _keeper(data) as js:
-            return await rotate_identity_key(js, path, adopt_s=adopt_s, by=by or _user(), reason=reason)
+        async with keeper(data) as js:
+            return await rotate_identity_key(js, path, adopt_s=adopt_s, by=by or user(), reason=reason)
 
-    done = _guarded(work)
+    done = guarded(work)
     typer.echo(f"{done.new} signs identities from now on: {path} is written; edges take it up within seconds")
     typer.echo(f"{done.old} is good until {_time(done.old_until)}, for the tokens it has signed")
     for kid in done.withdrawn:
@@ -137,54 +131,10 @@ def _run(data: Path, by: str, work: "Callable[[ApiKeyStore], Awaitable[T]]") -> 
         from opsbus.apikey_store import ApiKeyStore
         from opsbus.platform_audit import PlatformAudit
 
-        async with _keeper(data) as js:
-            return await work(ApiKeyStore(js, PlatformAudit(js, KEEPER), by or _user()))
+        async with keeper(data) as js:
+            return await work(ApiKeyStore(js, PlatformAudit(js, KEEPER), by or user()))
 
-    return _guarded(connected)
-
-
-@asynccontextmanager
-async def _keeper(data: Path) -> "AsyncIterator[JetStreamContext]":
-    from opsbus import nats_client
-    from opsbus.commands.where import bus_settings
-
-    settings: Settings = bus_settings(KEEPER, data)
-    denied: list[Exception] = []
-    async with asyncio.timeout(CONNECT_TIMEOUT_S):
-        client = await nats_client.connect(settings, KEEPER, on_error=denied.append)
-    try:
-        yield client.jetstream(timeout=5.0)
-    finally:
-        await nats_client.close(client)
-
-
-def _guarded(work: "Callable[[], Awaitable[T]]") -> T:
-    """``work``, whose known failures end the command in one line."""
-    from nats import errors
-    from nats.js import errors as js_errors
-
-    from opsbus.apikey_store import ApiKeyError
-    from opsbus.commands.output import fail
-    from opsbus.commands.where import NoPlatformError
-    from opsbus.nats_client import ConnectError
-    from opsbus.platform_audit import NotRecordedError
-    from opsbus.settings import SettingsError
-
-    async def run() -> T:
-        return await work()
-
-    try:
-        return asyncio.run(run())
-    except (ApiKeyError, NoPlatformError) as error:
-        fail(str(error), error.hint)
-    except NotRecordedError as error:
-        fail(str(error), "is the stream AUDIT full, or the bus away? 'opsbus doctor' looks")
-    except (ConnectError, SettingsError) as error:
-        fail(str(error))
-    except (errors.Error, js_errors.Error, TimeoutError, OSError) as error:
-        fail(
-            f"the bus does not do it ({type(error).__name__})", "is it running, and provisioned? 'opsbus doctor' looks"
-        )
+    return guarded(connected)
 
 
 def _show(made: "Made", what: str) -> None:
@@ -247,27 +197,3 @@ def _expiry(text: str) -> int:
     if when <= now:
         fail(f"--expires: {given!r} is over already", "name a moment to come")
     return int(when.timestamp())
-
-
-def _span(text: str, option: str, most_s: int) -> int:
-    """Seconds of ``1h30m``."""
-    import re
-
-    from opsbus.commands.output import fail
-    from opsbus.when import seconds_of
-
-    if not re.fullmatch(r"(?:\d{1,6}[smhdw])+", text.strip()):
-        fail(f"{option}: {text[:40]!r} is no span", "write it as 1h, 30m, 1h30m or 0s")
-    seconds = seconds_of(text.strip())
-    if seconds > most_s:
-        fail(f"{option}: {text} is too long", f"at most {timedelta(seconds=most_s)}")
-    return seconds
-
-
-def _user() -> str:
-    try:
-        return f"{getpass.getuser()}@os"
-    except (OSError, KeyError):  # a user id without a name
-        import os
-
-        return f"uid-{os.getuid()}@os"

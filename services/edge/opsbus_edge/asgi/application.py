@@ -138,6 +138,10 @@ class Application:
         if path in ("/docs", "/openapi.json"):
             await self._describe(path, scope["method"], send, headers, peer)
             return
+        refused = await self._edge.rates.address(peer.address)
+        if refused is not None:
+            await self._refuse(send, "rate", refused)
+            return
         if path == SIGN_IN_PATH and self._edge.sign_in is not None:
             await self._edge.sign_in(scope, receive, send, headers)
             return
@@ -149,9 +153,14 @@ class Application:
             return
         caller = await self._edge.authenticate(headers, peer)
         if isinstance(caller, Denied):
+            self._edge.rates.failed_sign_in(peer.address)
             await answer_error(send, caller.error, caller.http_status, caller.headers)
             return
         send = recorded(self._edge, scope, headers, caller, send)
+        refused = self._edge.shut_out.caller(caller)
+        if refused is not None:
+            await self._refuse(send, "quarantine", refused)
+            return
         try:
             if path == MCP_PATH:
                 await self._to_mcp(scope, receive, send, caller, headers)

@@ -60,6 +60,9 @@ class Health:
             "the edge is shutting down" if edge.drain.is_set() else "",
             "" if edge.nc.is_connected else "NATS is not connected",
             "" if edge.catalog.ready else "the catalogue has not been read",
+            ""
+            if edge.shut_out.quarantines.watch.age_s <= edge.settings.quarantine_stale_s
+            else "what is quarantined cannot be told",
             edge.audit.problem() or self._audit_missing,
         ]
         return [reason for reason in reasons if reason]
@@ -82,6 +85,13 @@ class Health:
             "degraded",
             "the watch of the API keys is behind: requests with one are answered 503",
             "the watch is current",
+        )
+        quarantines = edge.shut_out.quarantines
+        dependencies["quarantine"] = _dependency(
+            quarantines.watch.age_s <= edge.settings.quarantine_stale_s,
+            "unhealthy",
+            "what is quarantined cannot be told: nothing is let in",
+            f"{len(quarantines.in_force())} in force",
         )
         dependencies["policy"] = _dependency(
             not edge.policy_watch.problem,

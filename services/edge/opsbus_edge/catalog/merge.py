@@ -29,6 +29,8 @@ class Merged:
     templates: dict[str, ResourceEntry] = field(default_factory=dict)
     prompts: dict[str, PromptEntry] = field(default_factory=dict)
     refusals: set[Refusal] = field(default_factory=set)
+    places: dict[str, int] = field(default_factory=dict)
+    """Calls that the instances of a service run at once, by service."""
 
     def entries(self, kind: str) -> dict[str, Any]:
         """Entries of a kind by key, in the order of keys."""
@@ -47,6 +49,7 @@ def merge(offers: Iterable[Offer]) -> Merged:
     owners: dict[tuple[str, str], str] = {}
     for service in sorted(by_service):
         newest_first = sorted(by_service[service], key=_age, reverse=True)
+        merged.places[service] = sum(offer.concurrency for offer in newest_first)
         for kind in KINDS:
             entries = merged.entries(kind)
             for key, holders in _holders(newest_first, kind).items():

@@ -103,6 +103,10 @@ class Catalog:
         """A page of the prompts that the caller may get; raises as tools_page."""
         return self._pages.page(PROMPTS, caller, cursor)
 
+    def places(self, service: str) -> int:
+        """Calls that the live instances of a service run at once."""
+        return self._merged.places.get(service, 0)
+
     def services(self) -> dict[str, dict[str, Any]]:
         """Services by token: ``{"instances": {instance: version}, "tools": number}``."""
         found: dict[str, dict[str, Any]] = {}

@@ -41,6 +41,7 @@ _ANOTHER_MAY_DO = frozenset(
         ErrorCode.UNKNOWN_RESOURCE.value,
         ErrorCode.UNKNOWN_PROMPT.value,
         ErrorCode.UNKNOWN_METHOD.value,
+        ErrorCode.QUARANTINED.value,
     }
 )
 """Not executed, and another instance, of another version, may know it."""
