@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from opsbus import Worker, tasks
 from opsbus.logs import get as get_log
 from opsbus.nats_client import connect
+from opsbus.personal import Persons
 from opsbus.settings import SettingsError
 from opsbus_audit.call_tools import get_call, summarize_calls
 from opsbus_audit.consumer import StreamConsumer
@@ -43,6 +44,7 @@ async def run_store(made: Worker, settings: AuditSettings) -> AsyncIterator[Audi
         # A connection of its own: calls are drained to their end while this one is still reading.
         client = await connect(settings, NAME, name=f"{NAME}-consumer")
         stack.push_async_callback(client.close)
+        store.persons = Persons(client.jetstream(timeout=3.0))
         for part in _parts(made, settings, store, client, stack):
             await stack.enter_async_context(_background(part))
         yield store

@@ -1,8 +1,8 @@
 """What the sub-commands do: check the options, find bus or store, print. Following the stream is follow.py's matter."""
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -15,12 +15,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from opsbus import ToolError
 from opsbus.commands.output import fail
 from opsbus.database import open_engine
-from opsbus.nats_client import ConnectError, without_password
+from opsbus.nats_client import ConnectError, close, connect, without_password
+from opsbus.personal import Persons, PersonsError
 from opsbus.settings import SettingsError
 from opsbus.toolerror import near
 from opsbus.when import parse_when
 from opsbus_audit.follow import follow as follow_stream
-from opsbus_audit.locate import PlatformError, bus_settings, store_url
+from opsbus_audit.locate import IDENTITY, PlatformError, bus_settings, store_url
+from opsbus_audit.persons import also_by_pseudonym, reveal
 from opsbus_audit.record import Outcome
 from opsbus_audit.search import Entry, Question, search
 from opsbus_audit.timeline import line
@@ -116,7 +118,9 @@ def search_store(
     )
     hint = "name the store: --database-url sqlite:///file or postgresql://..., or OPSBUS_AUDIT_DATABASE_URL"
     try:
-        shown = _run(_search(store_url(database_url, folder), question, limit, as_json))
+        shown = _run(_search(store_url(database_url, folder), question, limit, as_json, folder))
+    except PersonsError as error:
+        fail(str(error), "is the bus well? 'opsbus doctor' looks")
     except (PlatformError, ValueError) as error:
         fail(str(error), hint)
     except (SQLAlchemyError, OSError, TimeoutError) as error:
@@ -126,22 +130,43 @@ def search_store(
         typer.echo("nothing matches", err=True)
 
 
-async def _search(url: str, question: Question, limit: int, as_json: bool) -> int:
-    engine = open_engine(url, read_only=True)
+async def _search(url: str, question: Question, limit: int, as_json: bool, folder: str) -> int:
     shown = 0
     cursor: str | None = None
+    told = ""
+    engine = open_engine(url, read_only=True)
     try:
-        while shown < limit:
-            found = await search(engine, question, min(_PAGE, limit - shown), cursor)
-            for entry in found.entries:
-                _print(entry, as_json)
-            shown += len(found.entries)
-            if not found.more:
-                break
-            cursor = found.cursors[-1]
+        async with _persons(folder) as persons:
+            question = await also_by_pseudonym(persons, question)
+            while shown < limit:
+                found = await search(engine, question, min(_PAGE, limit - shown), cursor)
+                sealed = await reveal(persons, found.entries)
+                if sealed and sealed != told:
+                    typer.echo(told := sealed, err=True)
+                for entry in found.entries:
+                    _print(entry, as_json)
+                shown += len(found.entries)
+                if not found.more:
+                    break
+                cursor = found.cursors[-1]
     finally:
         await engine.dispose()
     return shown
+
+
+@asynccontextmanager
+async def _persons(folder: str) -> AsyncIterator[Persons | None]:
+    """The keys of personal data, where there is a bus; a store may be looked at without one."""
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            client = await connect(bus_settings(folder), IDENTITY, name="opsbus-audit-search")
+    except (PlatformError, ConnectError, SettingsError, TimeoutError, nats_errors.Error, OSError):
+        yield None
+        return
+    try:
+        yield Persons(client.jetstream(timeout=3.0))
+    finally:
+        await close(client)
 
 
 def _run(work: Coroutine[None, None, T]) -> T | None:

@@ -38,6 +38,8 @@ class Question:
     since: datetime | None = None
     until: datetime | None = None
     text: str = ""
+    pseudonym: str | None = None
+    """Of ``actor``, where their events are under one."""
     unreadable: bool | None = None
     mutating: bool | None = None
     first: int | None = None
@@ -83,6 +85,7 @@ class Entry(BaseModel):
     address: str = ""
     result_bytes: int = 0
     result_digest: str = ""
+    personal: str = Field(default="", exclude=True, description="Fields about the caller, sealed.")
     unreadable: bool = Field(
         default=False, description="The bytes are no audit event; `fault` says why, `raw` is their start."
     )
@@ -178,7 +181,9 @@ def matches(question: Question) -> ColumnElement[bool]:
     conditions: list[ColumnElement[bool] | TextClause] = []
     for name in EXACT:
         wanted = getattr(question, name)
-        if wanted is not None:
+        if name == "actor" and question.pseudonym is not None:
+            conditions.append(_event.c.actor.in_([wanted, question.pseudonym]))
+        elif wanted is not None:
             conditions.append(_event.c[name] == wanted)
     if question.stage is not None and question.stage not in tables.STAGES_COMMON:
         conditions.append(text(tables.STAGE_IS_RARE))
@@ -257,7 +262,7 @@ def entry_of_message(message: Stored) -> Entry:
         include={
             "call", "actor", "roles", "auth", "client", "method", "tool", "mutating", "arguments", "reason",
             "change_id", "rule", "message", "attempts", "duration_ms", "version", "instance", "trace_id",
-            "approver", "target", "details", "address", "result_bytes", "result_digest",
+            "approver", "target", "details", "address", "personal", "result_bytes", "result_digest",
         }
     )  # fmt: skip
     return Entry(

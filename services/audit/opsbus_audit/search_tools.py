@@ -7,7 +7,9 @@ from pydantic import Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from opsbus import Context, ErrorCode, Page, ToolError
+from opsbus.personal import PersonsError
 from opsbus.when import parse_when
+from opsbus_audit.persons import also_by_pseudonym, reveal
 from opsbus_audit.record import Outcome
 from opsbus_audit.search import Entry, Found, Question, search
 from opsbus_audit.store import AuditStore
@@ -72,10 +74,12 @@ async def search_events(
         unreadable=unreadable,
     )
     try:
-        found = await search(ctx.state.engine, question, limit, cursor)
+        found = await search(ctx.state.engine, await also_by_pseudonym(ctx.state.persons, question), limit, cursor)
+    except PersonsError as error:
+        raise ToolError(ErrorCode.UNAVAILABLE, str(error), hint="try again shortly") from error
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         raise unavailable(error) from error
-    return _page(found)
+    return _page(found, await reveal(ctx.state.persons, found.entries))
 
 
 def unavailable(error: Exception, hint: str = "") -> ToolError:
@@ -87,9 +91,9 @@ def unavailable(error: Exception, hint: str = "") -> ToolError:
     )
 
 
-def _page(found: Found) -> EntryPage:
+def _page(found: Found, sealed: str) -> EntryPage:
     after = found.cursors[-1] if found.more else None
-    warnings = []
+    warnings = [sealed] if sealed else []
     if any(entry.unreadable for entry in found.entries):
         warnings.append("some events could not be read: see their `fault` and `raw`")
     page = Page[Entry].fit(

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from opsbus.database import create_schema, open_engine, serialize
+from opsbus.personal import Persons
 from opsbus_audit import tables
 from opsbus_audit.partitions import Month, add_months, is_partitioned, month_of
 from opsbus_audit.proof import tree
@@ -45,6 +46,8 @@ class AuditStore:
     """The store, open for writing: ``create`` before the first use, ``close`` after the last."""
 
     def __init__(self, url: str, timeout_s: float = 10.0) -> None:
+        self.persons: Persons | None = None
+        """Whose events are under a pseudonym; None: the keys are not at hand."""
         self.engine: AsyncEngine = open_engine(url, timeout_s)
         self._months: set[Month] = set()
         self.verifier_keys: list[VerifierKey] = []
