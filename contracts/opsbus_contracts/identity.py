@@ -43,5 +43,8 @@ class Identity(Message):
     grants: list[Grant] = Field(default_factory=list, description="Permissions under conditions on arguments.")
     auth: str = Field(default="", description="How the identity was proved: jwt, api_key, anonymous, stdio.")
     client: str = Field(default="", description="Name of the MCP client, as it says itself.")
+    record_as: str = Field(
+        default="", description="The caller's name in the record, where that is a pseudonym; events then hold no other."
+    )
     iat: int = Field(ge=0, description="Issued at, Unix seconds.")
     exp: int = Field(ge=0, description="Expires at, Unix seconds.")

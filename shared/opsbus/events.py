@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from opsbus import tasks
 from opsbus.logs import Log
 from opsbus.toolerror import ToolError
-from opsbus_contracts import AuditEvent, AuditRecord, Event, Executed, Header, Stage
+from opsbus_contracts import AuditEvent, AuditRecord, Event, Executed, Header, Identity, Stage
 from opsbus_contracts.names import mcp_name
 from opsbus_contracts.subjects import audit_subject, event_subject
 
@@ -117,10 +117,10 @@ class Audit:
             stage=Stage.DENIED,
             call=call.id[:64],
             seq=self._seq,
-            actor=identity.sub if identity else "",
+            actor=(identity.record_as or identity.sub) if identity else "",
             roles=identity.roles if identity else [],
             auth=identity.auth if identity else "",
-            client=identity.client if identity else "",
+            client=identity.client if identity and not identity.record_as else "",
             method=_method(call.msg.subject),
             tool=_tool_name(self._service, label),
             service=self._service,
@@ -129,7 +129,7 @@ class Audit:
             mutating=call.mutating,
             executed=error.executed or Executed.NO,
             error=error.code,
-            message=error.message,
+            message=_unnamed(error.message, identity),
             request_bytes=len(call.msg.data),
             trace_id=call.trace_id,
         )
@@ -176,3 +176,7 @@ def _tool_name(service: str, label: str) -> str:
         return mcp_name(service, label)
     except ValueError:
         return label
+
+
+def _unnamed(message: str, identity: Identity | None) -> str:
+    return message.replace(identity.sub, identity.record_as) if identity and identity.record_as else message

@@ -108,6 +108,7 @@ class Signer:
         service: str = "",
         auth: str = "",
         client: str = "",
+        record_as: str = "",
         lifetime_s: float = LIFETIME_S,
         now: float | None = None,
     ) -> str:
@@ -125,6 +126,7 @@ class Signer:
             aud=audience(service) if service else AUDIENCE,
             auth=auth,
             client=client,
+            record_as=record_as,
             iat=int(issued),
             exp=int(issued + lifetime_s),
         )

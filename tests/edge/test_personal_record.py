@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from opsbus import Context, Worker
+from opsbus import Context, ErrorCode, ToolError, Worker
 from opsbus.personal import Persons, sealing_context
 from opsbus.testing.bus import Bus
 from opsbus.testing.plugin import RunWorker
@@ -41,6 +41,24 @@ async def test_no_name_and_no_address_stands_in_the_clear(
         assert await persons.find(who) == person
         assert b"@shop.example" not in event["raw"]
     assert done
+
+
+async def test_what_a_worker_denies_is_under_the_pseudonym_too(
+    bus: Bus, run_edge: Any, run_worker: RunWorker, audit_events: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("opsbus.execute.permit", refuse)
+    async with run_edge(audit_personal="encrypted") as running, run_worker(demo([])):
+        await running.knows("demo_change")
+        assert (await running.call("demo_change")).error["data"]["code"] == "forbidden"
+    events = await audit_events(3)
+    (denied,) = [event for event in events if event["subject"] == "audit.demo.denied"]
+    assert denied["actor"].startswith("person-")
+    assert denied["actor"] in denied["message"]
+    assert not [event for event in events if b"@shop.example" in event["raw"]]
+
+
+def refuse(call: Any, *_: Any) -> None:
+    raise ToolError(ErrorCode.FORBIDDEN, f"{call.caller.sub} may not do this")
 
 
 async def test_without_its_key_no_call_is_made_and_no_name_is_recorded(

@@ -32,10 +32,10 @@ class Minter:
         self._signer = signer
         self._minted.clear()
 
-    def token(self, caller: Caller, service: str, client: str = "") -> str:
+    def token(self, caller: Caller, service: str, client: str = "", record_as: str = "") -> str:
         """The token for calls of a service; no other service takes it."""
         client = client[:128]
-        key = (caller.sub, caller.role_key, caller.auth, client, service)
+        key = (caller.sub, caller.role_key, caller.auth, client, service, record_as)
         now = time.time()
         found = self._minted.get(key)
         if found is not None and now < found[0]:
@@ -49,6 +49,7 @@ class Minter:
             roles=list(caller.roles),
             auth=caller.auth,
             client=client,
+            record_as=record_as,
             now=now,
         )
         self._minted[key] = (now + LIFETIME_S / 2, token)

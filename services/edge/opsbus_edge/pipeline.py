@@ -134,7 +134,7 @@ class Pipeline:
     async def _dispatched(
         self, record: Record, request: Request, target: Target, approval: Approval, on_message: OnMessage | None
     ) -> Reply:
-        order = self._order(request, target, approval)
+        order = self._order(request, target, approval, record.name)
         if len(order.body) > BODY_BYTES_MAX:
             return self._refused(record, _too_large(len(order.body)), target)
         dispatched = False
@@ -158,10 +158,10 @@ class Pipeline:
         record.ended(reply, target)
         return reply
 
-    def _order(self, request: Request, target: Target, approval: Approval) -> Order:
+    def _order(self, request: Request, target: Target, approval: Approval, record_as: str) -> Order:
         timeout_s = timeout_of(request, target, self._call_timeout_max_s)
         deadline_ms = int((time.time() + timeout_s) * 1000)
-        identity = self._minter.token(request.caller, target.service, request.client.name)
+        identity = self._minter.token(request.caller, target.service, request.client.name, record_as)
         tool = target if isinstance(target, ToolEntry) else None
         return Order(
             call=request.call,

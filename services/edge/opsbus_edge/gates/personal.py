@@ -17,10 +17,17 @@ class Cover:
     def __init__(self, person: Person | None) -> None:
         self._person = person
 
+    @property
+    def name(self) -> str:
+        """Of the caller, in the record."""
+        return self._person.pseudonym if self._person is not None else UNNAMED
+
     def __call__(self, stage: Stage, record: dict[str, Any]) -> dict[str, Any]:
         """The record with a pseudonym for ``actor`` and the fields sealed in ``personal``."""
         told = {name: str(record[name]) for name in FIELDS if record.get(name)}
         covered = {name: value for name, value in record.items() if name not in FIELDS}
+        if covered.get("message") and told.get("actor"):
+            covered["message"] = covered["message"].replace(told["actor"], self.name)  # workers name whom they refuse
         if self._person is None:
             return covered | {"actor": UNNAMED}
         sealed = self._person.seal(told, sealing_context(record["call"], stage.value))

@@ -56,6 +56,11 @@ class Record:
         if self._mutating:
             self._base["mutating"] = True
 
+    @property
+    def name(self) -> str:
+        """The caller's, where the record has a pseudonym; else nothing."""
+        return self._cover.name if self._cover is not None else ""
+
     def decided(self, rule: str, policy: str) -> None:
         """The policy and its line go into all that follows."""
         self._base["rule"], self._base["policy"] = rule, policy
