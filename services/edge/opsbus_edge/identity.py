@@ -4,7 +4,8 @@ import time
 from collections import OrderedDict
 
 from opsbus.identity import Signer
-from opsbus_contracts.identity import LIFETIME_S
+from opsbus.permission import deciding, fits
+from opsbus_contracts.identity import LIFETIME_S, Grant
 from opsbus_edge.model import Caller
 
 CACHE_MAX = 10_000
@@ -32,10 +33,18 @@ class Minter:
         self._signer = signer
         self._minted.clear()
 
-    def token(self, caller: Caller, service: str, client: str = "", record_as: str = "") -> str:
-        """The token for calls of a service; no other service takes it."""
+    def token(self, caller: Caller, service: str, client: str = "", record_as: str = "", permission: str = "") -> str:
+        """The token for calls of a service; no other service takes it.
+
+        Args:
+            permission: What the call needs. Where a caller's scopes narrow it, the identity is for that alone.
+        """
         client = client[:128]
-        key = (caller.sub, caller.role_key, caller.auth, client, service, record_as)
+        permissions, grants = (
+            (caller.permissions, caller.grants) if caller.scopes is None else _only(caller, permission)
+        )
+        narrowed = permission if caller.scopes is not None else ""
+        key = (caller.sub, caller.role_key, caller.auth, client, service, record_as, narrowed)
         now = time.time()
         found = self._minted.get(key)
         if found is not None and now < found[0]:
@@ -43,8 +52,8 @@ class Minter:
             return found[1]
         token = self._signer.mint(
             caller.sub,
-            permissions=list(caller.permissions),
-            grants=caller.grants,
+            permissions=list(permissions),
+            grants=grants,
             service=service,
             roles=list(caller.roles),
             auth=caller.auth,
@@ -57,3 +66,15 @@ class Minter:
         if len(self._minted) > CACHE_MAX:
             self._minted.popitem(last=False)
         return token
+
+
+def _only(caller: Caller, permission: str) -> tuple[tuple[str, ...], tuple[Grant, ...]]:
+    """What the caller has of one permission, and every denial."""
+    denials = tuple(glob for glob in caller.permissions if glob.startswith("!"))
+    allowed = (permission,) if deciding(caller.permissions, permission)[0] else ()
+    grants = tuple(
+        grant if grant.effect == "deny" else grant.model_copy(update={"permission": permission})
+        for grant in caller.grants
+        if grant.effect == "deny" or fits((grant.permission,), permission)
+    )
+    return denials + allowed, grants

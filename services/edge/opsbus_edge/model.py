@@ -41,6 +41,8 @@ class Caller:
     """Permissions under conditions on arguments."""
     key: str = ""
     """Id of the API key that proved it, where one did."""
+    scopes: tuple[str, ...] | None = None
+    """Permission globs of the token's scopes: nothing else is permitted, whatever the roles say. None: no bound."""
     requires: Callable[[str], tuple[str, ...]] = field(default=lambda _: (), compare=False)
     """Permissions that the policy demands for a tool (MCP name) beside the tool's own."""
 

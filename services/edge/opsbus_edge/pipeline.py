@@ -161,7 +161,9 @@ class Pipeline:
     def _order(self, request: Request, target: Target, approval: Approval, record_as: str) -> Order:
         timeout_s = timeout_of(request, target, self._call_timeout_max_s)
         deadline_ms = int((time.time() + timeout_s) * 1000)
-        identity = self._minter.token(request.caller, target.service, request.client.name, record_as)
+        identity = self._minter.token(
+            request.caller, target.service, request.client.name, record_as, target.spec.permission
+        )
         tool = target if isinstance(target, ToolEntry) else None
         return Order(
             call=request.call,

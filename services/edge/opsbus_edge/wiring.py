@@ -27,9 +27,11 @@ from opsbus_edge.gates.api_key import ApiKeys
 from opsbus_edge.gates.authenticate import Authenticator
 from opsbus_edge.gates.bearer_jwt import BearerJwt, TrustedKey
 from opsbus_edge.gates.client_certificate import ClientCertificates
+from opsbus_edge.gates.jwks import Jwks
 from opsbus_edge.gates.key_use import KeyUses
 from opsbus_edge.gates.limit import ConcurrencyLimit
 from opsbus_edge.gates.load import ServiceLoad
+from opsbus_edge.gates.oauth_jwt import OAuthJwt
 from opsbus_edge.gates.personal import PersonalData
 from opsbus_edge.gates.policy import Policy, load_policy
 from opsbus_edge.gates.policy.watch import PolicyWatch
@@ -78,10 +80,11 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
         stack.push_async_callback(_close, nc)
         api_keys = await _api_keys(settings, nc, stack)
         authenticator = Authenticator(
-            _proofs(settings, api_keys, tokens),
+            _proofs(settings, api_keys, tokens, await _provider(settings, stack)),
             policy,
             tuple(settings.anonymous_roles) if settings.anonymous else None,
             metrics,
+            settings.oauth_scopes,
         )
         minter = Minter(signer)
         signing = await _signing(settings, nc, minter, stack)
@@ -265,7 +268,24 @@ async def _signing(settings: EdgeSettings, nc: Client, minter: Minter, stack: As
     return signing
 
 
-def _proofs(settings: EdgeSettings, api_keys: ApiKeys, tokens: SessionTokens | None) -> list[Proof]:
+async def _provider(settings: EdgeSettings, stack: AsyncExitStack) -> OAuthJwt | None:
+    """Tokens of the identity provider, where there is one."""
+    if not settings.oauth:
+        return None
+    keys = Jwks(
+        settings.oauth_jwks_url,
+        list(settings.oauth_algorithms),
+        settings.oauth_jwks_refresh_s,
+        settings.oauth_jwks_max_age_s,
+    )
+    stack.push_async_callback(keys.stop)
+    await keys.start()
+    return OAuthJwt(settings, keys)
+
+
+def _proofs(
+    settings: EdgeSettings, api_keys: ApiKeys, tokens: SessionTokens | None, provider: OAuthJwt | None
+) -> list[Proof]:
     """The ways to prove an identity; another way is another file and a line here."""
     keys = [
         *(
@@ -274,12 +294,13 @@ def _proofs(settings: EdgeSettings, api_keys: ApiKeys, tokens: SessionTokens | N
         ),
         *(TrustedKey("HS256", keyfiles.secret(path, "jwt_secret_files")) for path in settings.jwt_secret_files),
     ]
-    if not keys and not settings.anonymous and not settings.certificate_identities and tokens is None:
+    if not keys and not settings.anonymous and not settings.certificate_identities and not (tokens or provider):
         log.warning("neither jwt_public_key_files nor jwt_secret_files is set: every HTTP request is refused")
     # The order counts: a bearer token that is an API key, or a session of this edge, is none of the other JWTs.
     return [
         api_keys,
         *([tokens] if tokens is not None else []),
+        *([provider] if provider is not None else []),
         BearerJwt(keys, settings.jwt_issuer, settings.jwt_audience),
         ClientCertificates(settings.certificate_identities),
     ]

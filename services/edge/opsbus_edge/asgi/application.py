@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from importlib.resources import files
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -29,6 +30,7 @@ from opsbus_edge.asgi.http import (
     headers_of,
     stripped,
 )
+from opsbus_edge.asgi.oauth import WELL_KNOWN, challenged, metadata
 from opsbus_edge.asgi.openapi import document
 from opsbus_edge.asgi.peer import Peers
 from opsbus_edge.asgi.refusals import recorded
@@ -71,6 +73,7 @@ class Application:
         )
         self._guard = Guard(settings.allowed_hosts, [*settings.allowed_origins, *settings.cors_origins])
         self._cors = Cors(settings.cors_origins, credentials=settings.cors_credentials)
+        self._metadata_paths = {WELL_KNOWN, urlsplit(settings.oauth_metadata_url).path}
         self._docs = files("opsbus_edge.asgi").joinpath("docs.html").read_text(encoding="utf-8")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,6 +145,9 @@ class Application:
         if refused is not None:
             await self._refuse(send, "rate", refused)
             return
+        if self._edge.settings.oauth and path in self._metadata_paths and scope["method"] in ("GET", "HEAD"):
+            await answer(send, 200, metadata(self._edge.settings), head=scope["method"] == "HEAD")
+            return
         if path == SIGN_IN_PATH and self._edge.sign_in is not None:
             await self._edge.sign_in(scope, receive, send, headers)
             return
@@ -154,7 +160,9 @@ class Application:
         caller = await self._edge.authenticate(headers, peer)
         if isinstance(caller, Denied):
             self._edge.rates.failed_sign_in(peer.address)
-            await answer_error(send, caller.error, caller.http_status, caller.headers)
+            settings = self._edge.settings
+            more = challenged(caller, settings) if settings.oauth else caller.headers
+            await answer_error(send, caller.error, caller.http_status, more)
             return
         send = recorded(self._edge, scope, headers, caller, send)
         refused = self._edge.shut_out.caller(caller)

@@ -27,6 +27,7 @@ from opsbus_edge.asgi.http import (
     read_body,
     replay,
 )
+from opsbus_edge.asgi.oauth import step_up
 from opsbus_edge.catalog import InvalidCursorError
 from opsbus_edge.context import Edge
 from opsbus_edge.mcp_face.elicitation import not_declared
@@ -65,6 +66,8 @@ class Express:
             return
         try:
             decoded = jsonin.loads(body, settings.json_depth_max)
+            if caller.scopes is not None and await self._stepped_up(decoded, caller, send):
+                return
             if not wanted(headers) or not all(accepts(headers)):
                 await self._others(scope, replay(body, receive), send)
                 return
@@ -82,6 +85,17 @@ class Express:
             await self._call(envelope, request, receive, send)
         else:
             await self._others(scope, replay(body, receive), send)
+
+    async def _stepped_up(self, decoded: object, caller: Caller, send: Send) -> bool:
+        """Whether the request was answered: its token lacks the scope that it needs."""
+        if not isinstance(decoded, dict) or not isinstance(params := decoded.get("params"), dict):
+            return False
+        target = params.get("uri" if decoded.get("method") == "resources/read" else "name")
+        refused = step_up(self._edge.settings, self._edge.catalog, caller, str(decoded.get("method")), target)
+        if refused is None:
+            return False
+        await answer_error(send, refused[0], 403, refused[1])
+        return True
 
     async def _list(self, envelope: Envelope, caller: Caller, send: Send) -> None:
         started = time.perf_counter()

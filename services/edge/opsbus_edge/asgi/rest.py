@@ -25,6 +25,7 @@ from opsbus_edge.asgi.http import (
     is_json,
     read_body,
 )
+from opsbus_edge.asgi.oauth import step_up
 from opsbus_edge.catalog import InvalidCursorError, Listing
 from opsbus_edge.context import Edge
 from opsbus_edge.model import Caller, Reply, Request, error_body
@@ -261,6 +262,10 @@ class Rest:
         )
 
     async def _run(self, request: Request, receive: Receive, send: Send) -> None:
+        missing = step_up(self._edge.settings, self._edge.catalog, request.caller, request.method, request.target)
+        if missing is not None:
+            await answer_error(send, missing[0], 403, missing[1])
+            return
         exchange = Exchange(receive, send, streams=False, keep_alive_s=self._edge.settings.keep_alive_s)
         async with exchange:
             reply = await self._edge.pipeline.run(request)

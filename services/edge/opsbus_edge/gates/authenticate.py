@@ -16,15 +16,22 @@ class Authenticator:
         policy: Roles to permissions.
         anonymous: Roles of requests that prove nothing; None: they are refused.
         metrics: Counts outcomes.
+        scopes: Permission globs by a token's scope; a scope that is not there is one itself.
     """
 
     def __init__(
-        self, proofs: Sequence[Proof], policy: Policy, anonymous: tuple[str, ...] | None, metrics: Metrics
+        self,
+        proofs: Sequence[Proof],
+        policy: Policy,
+        anonymous: tuple[str, ...] | None,
+        metrics: Metrics,
+        scopes: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._proofs = proofs
         self._policy = policy
         self._anonymous = anonymous
         self._metrics = metrics
+        self._by_scope = dict(scopes or {})
         self._callers: dict[Proven, Caller] = {}
         self._policy_seen = policy.digest
 
@@ -60,11 +67,17 @@ class Authenticator:
                 grant.role_key,
                 grants=grant.grants,
                 key=proven.key,
+                scopes=self._scopes(proven),
                 requires=self._requires,
             )
             self._callers[proven] = found
             self._metrics.authentication.labels(proven.auth).inc()
         return found
+
+    def _scopes(self, proven: Proven) -> tuple[str, ...] | None:
+        if proven.scopes is None:
+            return None
+        return tuple(sorted({glob for scope in proven.scopes for glob in self._by_scope.get(scope, (scope,))}))
 
     def _requires(self, tool: str) -> tuple[str, ...]:
         return self._policy.needs(tool).requires

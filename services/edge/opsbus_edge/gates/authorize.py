@@ -4,13 +4,15 @@ from typing import NamedTuple
 
 import orjson
 
-from opsbus.permission import Touched, said, touched
+from opsbus.permission import Touched, fits, said, touched
 from opsbus_contracts.errors import ErrorBody, ErrorCode
 from opsbus_edge.catalog import ToolEntry
 from opsbus_edge.dispatch.order import Target
 from opsbus_edge.gates.policy import Approval, Granted, Policy
 from opsbus_edge.gates.policy.judge import Judgement, judge
 from opsbus_edge.model import Caller, Request, error_body
+
+OUT_OF_SCOPE = "scopes of the token"
 
 
 class Ruling(NamedTuple):
@@ -29,6 +31,9 @@ def authorize(policy: Policy, request: Request, target: Target) -> Ruling:
     tool = target.name if isinstance(target, ToolEntry) else ""
     granted = Granted(caller.permissions, caller.grants, caller.role_key)
     found = judge(policy, caller.roles, granted, target.spec.permission, lambda: _touched(request, target), tool)
+    if found.permitted and caller.scopes is not None and not fits(caller.scopes, target.spec.permission):
+        # Faces ask for the scope before they come here; this holds whatever face there is.
+        return Ruling(_out_of_scope(target.spec.permission), OUT_OF_SCOPE, found.approval)
     return Ruling(None if found.permitted else _forbidden(caller, found, tool), found.rule, found.approval)
 
 
@@ -40,6 +45,15 @@ def _touched(request: Request, target: Target) -> Touched:
     except orjson.JSONDecodeError:
         return {}  # states nothing; the worker says what is wrong with it
     return touched(arguments, target.spec.scope)
+
+
+def _out_of_scope(permission: str) -> ErrorBody:
+    return error_body(
+        ErrorCode.FORBIDDEN,
+        f"the scopes of the token do not cover {permission!r}",
+        hint="Ask the authorization server for a token with more scopes.",
+        details={"permission": permission},
+    )
 
 
 def _forbidden(caller: Caller, found: Judgement, tool: str) -> ErrorBody:

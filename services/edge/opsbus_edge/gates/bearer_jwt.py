@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from opsbus_edge.gates.claims import ROLES_MAX, subject_of
 from opsbus_edge.gates.proof import Proven, refuse
 from opsbus_edge.model import NO_PEER, Denied, Peer
 
@@ -17,8 +18,8 @@ CACHE_MAX = 10_000
 REMEMBER_S = 60.0
 """A verified token is believed this long without being verified again; never beyond its expiry."""
 TOKEN_CHARS_MAX = 8_192
-ROLES_MAX = 64
 _LEEWAY_S = 5.0
+SIGNATURE = "the token's signature does not hold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,42 +77,50 @@ class BearerJwt:
         candidates = [key for key in self._keys if key.algorithm == algorithm]
         if not candidates:
             return refuse("the token is not signed by an algorithm that is accepted here")
-        denied = refuse("the token's signature does not hold")
+        denied = refuse(SIGNATURE)
         for trusted in candidates:
-            try:
-                return _proven(self._claims(token, trusted))
-            except jwt.InvalidSignatureError:
-                continue
-            except jwt.ExpiredSignatureError:
-                return refuse("the token has expired", hint="Get a new one.")
-            except jwt.ImmatureSignatureError:
-                return refuse("the token is not valid yet")
-            except jwt.InvalidAudienceError:
-                return refuse("the token is meant for another audience")
-            except jwt.InvalidIssuerError:
-                return refuse("the token comes from an issuer that is not trusted here")
-            except jwt.MissingRequiredClaimError as error:
-                return refuse(f"the token lacks the claim {error.claim!r}")
-            except jwt.InvalidTokenError:
-                denied = refuse("the token does not hold")
+            claims = decode(token, trusted.key, trusted.algorithm, self._issuer, self._audience, _LEEWAY_S)
+            if not isinstance(claims, Denied):
+                return _proven(claims)
+            if claims.error.message != SIGNATURE:
+                return claims
         return denied
 
-    def _claims(self, token: str, trusted: TrustedKey) -> dict[str, Any]:
+
+def decode(
+    token: str, key: Any, algorithm: str, issuer: str, audience: str, leeway_s: float
+) -> dict[str, Any] | Denied:
+    """The claims of a token that holds, by one key and the one algorithm it is for."""
+    try:
         return jwt.decode(
             token,
-            trusted.key,
-            algorithms=[trusted.algorithm],
-            audience=self._audience,
-            issuer=self._issuer,
-            leeway=_LEEWAY_S,
+            key,
+            algorithms=[algorithm],
+            audience=audience,
+            issuer=issuer,
+            leeway=leeway_s,
             options={"require": ["exp", "sub", "iss", "aud"]},
         )
+    except jwt.InvalidSignatureError:
+        return refuse(SIGNATURE)
+    except jwt.ExpiredSignatureError:
+        return refuse("the token has expired", hint="Get a new one.")
+    except jwt.ImmatureSignatureError:
+        return refuse("the token is not valid yet")
+    except jwt.InvalidAudienceError:
+        return refuse("the token is meant for another audience")
+    except jwt.InvalidIssuerError:
+        return refuse("the token comes from an issuer that is not trusted here")
+    except jwt.MissingRequiredClaimError as error:
+        return refuse(f"the token lacks the claim {error.claim!r}")
+    except jwt.InvalidTokenError:
+        return refuse("the token does not hold")
 
 
 def _proven(claims: dict[str, Any]) -> tuple[Proven, float] | Denied:
-    sub, roles = claims["sub"], claims.get("roles", [])
-    if not isinstance(sub, str) or not 0 < len(sub) <= 256 or not sub.isprintable():
-        return refuse("the token's sub must be 1 to 256 printable characters")
+    sub, roles = subject_of(claims), claims.get("roles", [])
+    if isinstance(sub, Denied):
+        return sub
     if (
         not isinstance(roles, list)
         or len(roles) > ROLES_MAX

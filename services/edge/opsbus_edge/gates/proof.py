@@ -14,9 +14,11 @@ class Proven:
     sub: str
     roles: tuple[str, ...]
     auth: str
-    """How: ``jwt``, ``api_key``, ``mtls``, ``ldap``, ``anonymous``, ``stdio``."""
+    """How: ``jwt``, ``oauth``, ``api_key``, ``mtls``, ``ldap``, ``anonymous``, ``stdio``."""
     key: str = ""
     """Id of the API key, where one proved it."""
+    scopes: tuple[str, ...] | None = None
+    """Of the token, where they narrow what the roles permit."""
 
 
 Proof = Callable[[Mapping[str, str], Peer], Awaitable[Proven | Denied | None]]

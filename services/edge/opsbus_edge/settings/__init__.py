@@ -6,6 +6,7 @@ A file beside this one for each topic.
 from opsbus_edge.settings.directory import DirectorySettings
 from opsbus_edge.settings.http import HttpSettings
 from opsbus_edge.settings.limits import LimitSettings
+from opsbus_edge.settings.oauth import OAuthSettings
 from opsbus_edge.settings.policy import PolicySettings
 from opsbus_edge.settings.record import RecordSettings
 from opsbus_edge.settings.sign_in import ANONYMOUS_IN_WORDS, SignInSettings
@@ -15,6 +16,13 @@ __all__ = ["ANONYMOUS_IN_WORDS", "EdgeSettings"]
 
 
 class EdgeSettings(
-    HttpSettings, TlsSettings, SignInSettings, DirectorySettings, PolicySettings, LimitSettings, RecordSettings
+    HttpSettings,
+    TlsSettings,
+    SignInSettings,
+    OAuthSettings,
+    DirectorySettings,
+    PolicySettings,
+    LimitSettings,
+    RecordSettings,
 ):
     """Settings of one edge. Files with keys are read once, at the start, unless a setting says otherwise."""
