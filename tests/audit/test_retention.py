@@ -15,6 +15,7 @@ from sqlalchemy import select, true
 from typer.testing import CliRunner
 
 from opsbus.cli import app
+from opsbus.identity import Signer
 from opsbus.testing.bus import Bus
 from opsbus_audit.app import build
 from opsbus_audit.partitions import Month, month_of, months
@@ -160,7 +161,10 @@ async def test_the_worker_applies_it_and_the_record_says_so(
     await first.append(first.prepare([message(n, 400) for n in range(1_000_001, 1_000_006)]))
     await edge.write()
     policy = rules({"keep_days": 365})
-    async with run_worker(build(), database_url=url, retention=policy, retention_every_s=1):
+    key = tmp_path / "checkpoints.pem"
+    key.write_bytes(Signer.generate().pem())
+    settings = {"checkpoint_key_file": key, "checkpoint_every_s": 0.3}
+    async with run_worker(build(), database_url=url, retention=policy, retention_every_s=1, **settings):
         async with asyncio.timeout(60):
             while len(await left(first)) != 2:
                 await asyncio.sleep(0.05)

@@ -16,6 +16,7 @@ from kubernetes.aio.client import Configuration
 from opsbus.testing.caller import Caller, Reply
 from opsbus.testing.plugin import RunWorker
 from opsbus_contracts import Identity
+from opsbus_contracts.identity import audience
 from opsbus_k8s_ops.api import CallerClient, ClusterApi
 from opsbus_k8s_ops.app import build
 from opsbus_sandbox.app import Estate, serve
@@ -110,4 +111,12 @@ async def ask(estate: Estate, run_worker: RunWorker, caller: Caller) -> AsyncIte
 def identity(role: str) -> Identity:
     """Somebody with one role and every permission of the platform: the cluster's own rules decide."""
     now = int(time.time())
-    return Identity(sub=f"{role}@shop.example", roles=[role], permissions=["*"], auth="test", iat=now, exp=now + 120)
+    return Identity(
+        sub=f"{role}@shop.example",
+        roles=[role],
+        permissions=["*"],
+        aud=audience("k8s"),
+        auth="test",
+        iat=now,
+        exp=now + 120,
+    )

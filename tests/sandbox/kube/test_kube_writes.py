@@ -73,17 +73,30 @@ async def test_replace_by_another_name(api):
 
 
 async def test_generation_counts_changes_of_the_spec_only(api):
-    before = await api.apps.read_namespaced_deployment("frontend", STAGING)
-    before.metadata.annotations["note"] = "x"
-    noted = await api.apps.replace_namespaced_deployment("frontend", STAGING, before)
+    def note(found):
+        found.metadata.annotations["note"] = "x"
+
+    def slow_down(found):
+        found.spec.min_ready_seconds = 1
+
+    before, noted = await replaced(api, note)
     assert noted.metadata.generation == before.metadata.generation
-    noted.spec.min_ready_seconds = 1
-    changed = await api.apps.replace_namespaced_deployment("frontend", STAGING, noted)
+    before, changed = await replaced(api, slow_down)
     assert changed.metadata.generation == before.metadata.generation + 1
-    same = await api.apps.read_namespaced_deployment("frontend", STAGING)
-    version = same.metadata.resource_version
-    unchanged = await api.apps.replace_namespaced_deployment("frontend", STAGING, same)
-    assert unchanged.metadata.resource_version == version
+    same, unchanged = await replaced(api, lambda found: None)
+    assert unchanged.metadata.resource_version == same.metadata.resource_version
+
+
+async def replaced(api, change):
+    """A deployment as it was read and as it came back; tried again when a controller wrote in between."""
+    while True:
+        found = await api.apps.read_namespaced_deployment("frontend", STAGING)
+        change(found)
+        try:
+            return found, await api.apps.replace_namespaced_deployment("frontend", STAGING, found)
+        except ApiException as error:
+            if error.status != 409:
+                raise
 
 
 async def test_status_and_spec_are_written_apart(api):
