@@ -13,6 +13,16 @@ CONNECTIONS = 64
 ROUNDS = 3
 _EDGES = {"gate off": "bench.edges.no_gate", "gate on": "bench.edges.whole"}
 
+_SETTINGS = {
+    "rate_global": "10000000/second",
+    "rate_caller": "10000000/second",
+    "rate_address": "10000000/second",
+    "rate_tools": '{"demo_*": "10000000/second"}',
+    "rate_tool_callers": '{"demo_*": "10000000/second"}',
+    "load_factor": "1000",
+}
+"""Every limit is on, and none is reached."""
+
 
 async def run() -> list[Measure]:
     """Reads and writes, gate off and on."""
@@ -24,7 +34,7 @@ async def run() -> list[Measure]:
                 rounds: dict[str, list[Round]] = {}
                 for _ in range(ROUNDS):
                     for name, module in _EDGES.items():
-                        async with estate.edge(module) as edge:
+                        async with estate.edge(module, **_SETTINGS) as edge:
                             for tool in ("demo_echo", "demo_change"):
                                 rounds.setdefault(f"{tool} {name}", []).append(await _load(edge, worker, tool))
         finally:
