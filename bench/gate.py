@@ -34,7 +34,7 @@ async def run() -> list[Measure]:
                 rounds: dict[str, list[Round]] = {}
                 for _ in range(ROUNDS):
                     for name, module in _EDGES.items():
-                        async with estate.edge(module, **_SETTINGS) as edge:
+                        async with estate.edge(module, None, **_SETTINGS) as edge:
                             for tool in ("demo_echo", "demo_change"):
                                 rounds.setdefault(f"{tool} {name}", []).append(await _load(edge, worker, tool))
         finally:

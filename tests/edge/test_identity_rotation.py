@@ -143,3 +143,15 @@ async def test_what_rotation_refuses(bus: Bus, tmp_path, content, arguments: lis
     assert result.exit_code == 1
     assert said in result.stderr
     assert (path.read_bytes() if path.exists() else None) == content
+
+
+async def test_the_running_platforms_key_is_rotated_by_its_name(bus: Bus, tmp_path) -> None:
+    path = tmp_path / "keys" / "identity-signing.pem"
+    path.parent.mkdir()
+    path.write_bytes(bus.signer.pem())
+    environment = {"NATS_URL": bus.url, "OPSBUS_NATS_SEED_FILE": str(bus.credentials("keeper"))}
+    command = ["keys", "rotate", "identity", "--data", str(tmp_path), "--reason", "yearly"]
+    result = await asyncio.to_thread(CliRunner().invoke, app, command, env=environment)
+    assert result.exit_code == 0, result.stderr
+    assert Signer.from_pem(path.read_bytes()).kid != bus.signer.kid
+    assert f"{bus.signer.kid} is good until" in result.stdout

@@ -73,9 +73,12 @@ def rotate(
     by: By = "",
     data: Data = DATA,
 ) -> None:
-    """Give an API key a new secret; the present one is good for the grace time."""
+    """Give an API key a new secret; the present one is good for the grace time. ID 'identity': the signing key."""
     from opsbus.apikey_store import GRACE_MAX_S
 
+    if id == "identity":
+        rotate_identity(reason=reason, by=by, data=data)
+        return
     grace_s = span(grace, "--grace", GRACE_MAX_S)
     made = _run(data, by, lambda store: store.rotate(id, grace_s, reason))
     good = (

@@ -51,8 +51,10 @@ def bounded(base: type[HttpToolsProtocol], bounds: Bounds) -> type[HttpToolsProt
         """A new connection owes a request."""
         _complete = False
         """The last request that began has come whole."""
-        _head_bytes = 0
         _head_raw_bytes = 0
+        """Of the request's head, in pieces that have come before."""
+        _piece = 0
+        """Bytes of the piece that is being read."""
         _body_bytes = 0
         _timer: asyncio.TimerHandle | None = None
         _timer_of = ""
@@ -76,6 +78,7 @@ def bounded(base: type[HttpToolsProtocol], bounds: Bounds) -> type[HttpToolsProt
                 return
             if self._phase == "idle":
                 self._phase = "head"  # white space before a request is the beginning of one: it must not wait for ever
+            self._piece = len(data)
             super().data_received(data)
             if self._phase == "head":
                 self._head_raw_bytes += len(data)
@@ -87,25 +90,23 @@ def bounded(base: type[HttpToolsProtocol], bounds: Bounds) -> type[HttpToolsProt
 
         def on_message_begin(self) -> None:
             self._phase = "head"
-            self._head_bytes = self._head_raw_bytes = self._body_bytes = 0
+            self._head_raw_bytes = self._body_bytes = 0
             super().on_message_begin()
             if len(self.connections) > bounds.connections_max:
                 self.app = overloaded
             elif self.app is overloaded:
                 self.app = self.config.loaded_app
 
-        def on_url(self, url: bytes) -> None:
-            self._count(len(url))
-            super().on_url(url)
-
-        def on_header(self, name: bytes, value: bytes) -> None:
-            self._count(len(name) + len(value) + PER_HEADER)
-            if len(self.headers) >= bounds.headers_max:
+        def on_headers_complete(self) -> None:
+            # Looked at once, and not at each header: what has come so far is bounded by data_received.
+            if len(self.headers) > bounds.headers_max:
                 self._why = _too_many_headers(bounds)
                 raise _Refused
-            super().on_header(name, value)
-
-        def on_headers_complete(self) -> None:
+            if self._head_raw_bytes + self._piece > bounds.headers_bytes_max:
+                size = len(self.url) + sum(len(name) + len(value) + PER_HEADER for name, value in self.headers)
+                if size > bounds.headers_bytes_max:
+                    self._why = _headers_too_large(bounds)
+                    raise _Refused
             self._phase, self._complete = "body", False
             super().on_headers_complete()
 
@@ -162,12 +163,6 @@ def bounded(base: type[HttpToolsProtocol], bounds: Bounds) -> type[HttpToolsProt
             else:
                 self.transport.close()
             self._stick()
-
-        def _count(self, size: int) -> None:
-            self._head_bytes += size
-            if self._head_bytes > bounds.headers_bytes_max:
-                self._why = _headers_too_large(bounds)
-                raise _Refused
 
         def _wait(self) -> None:
             """Start the timer of the phase, or end the one that runs."""
