@@ -272,3 +272,15 @@ def test_hosts_and_origins(host: str, origin: str | None, status: int | None) ->
     )
     refusal = guard.refusal({"host": host} | ({"origin": origin} if origin else {}))
     assert (refusal[1] if refusal else None) == status
+
+
+def test_no_settings_class_hides_what_another_checks() -> None:
+    from opsbus_edge.settings import EdgeSettings
+
+    names: dict[str, str] = {}
+    for part in EdgeSettings.__mro__[1:]:
+        if part.__module__.startswith("opsbus_edge.settings"):
+            for name in vars(part):
+                if not name.startswith("__") and name not in {"model_config", "_abc_impl"}:
+                    assert name not in names or part.__name__ == names[name], f"{name}: {part.__name__}, {names[name]}"
+                    names.setdefault(name, part.__name__)

@@ -192,3 +192,13 @@ async def test_load_is_shed_before_a_queue_grows(run_edge: Any, run_worker: RunW
         holding.set()
         assert [(await one).status_code for one in waiting] == [200, 200]
         assert (await running.call("demo_look")).result
+
+
+async def test_a_burst_at_the_start_is_no_flood(bus: Bus) -> None:
+    leases = Leases(await bus.connect("edge"))
+    rate = rate_of("1000/hour")
+    taken = await asyncio.gather(*(leases.take("caller", "ada", rate) for _ in range(300)))
+    assert taken == [0.0] * 300
+    more = await asyncio.gather(*(leases.take("caller", "ada", rate) for _ in range(900)))
+    assert 695 <= more.count(0.0) <= 701
+    await leases.stop()

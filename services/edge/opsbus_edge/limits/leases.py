@@ -31,12 +31,12 @@ _SHARE = 8
 """A lease is at most this part of the burst."""
 _QUICK_S = 0.5
 """Whoever comes back for more within this long gets twice as much."""
-_ROUNDS_MAX = 5
+_ROUNDS_MAX = 20
 _ERRORS = (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError)
 
 
 def chunk_max(rate: Rate) -> int:
-    """Tokens of one lease at most."""
+    """Tokens of one lease at most, but for those that calls are waiting for."""
     return max(1, rate.burst // _SHARE)
 
 
@@ -60,6 +60,8 @@ class _Held:
     used_at: float = 0.0
     offline_at: float = 0.0
     asking: asyncio.Task[None] | None = None
+    waiting: int = 0
+    """Calls that wait for a lease."""
 
 
 class Leases:
@@ -105,7 +107,11 @@ class Leases:
                 return held.empty_until - now
             if held.asking is None:
                 held.asking = asyncio.create_task(self._lease(held))
-            await asyncio.shield(held.asking)
+            held.waiting += 1
+            try:
+                await asyncio.shield(held.asking)
+            finally:
+                held.waiting -= 1
         return max(0.05, (cost - held.tokens) / rate.per_s)
 
     def give_back(self, limit: str, key: str, cost: float = 1.0) -> None:
@@ -135,7 +141,8 @@ class Leases:
         now = time.monotonic()
         quick = now - held.leased_at < _QUICK_S
         held.chunk = min(chunk_max(held.rate), held.chunk * 2 if quick else max(1, held.chunk // 2))
-        wanted = held.chunk + max(0, math.ceil(-held.tokens))
+        # Whoever waits gets a token too, if there is one: a burst at the start is no flood.
+        wanted = max(held.chunk, held.waiting) + max(0, math.ceil(-held.tokens))
         try:
             got, wait_s = await self._shared.lease(held.limit, held.key, held.rate, wanted)
         except _ERRORS as error:

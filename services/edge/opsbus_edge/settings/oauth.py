@@ -56,7 +56,7 @@ class OAuthSettings(Settings):
 
     @field_validator("oauth_jwks_url", "oauth_resource")
     @classmethod
-    def _secure(cls, value: str) -> str:
+    def _oauth_urls(cls, value: str) -> str:
         parts = urlsplit(value)
         if value and parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
             raise ValueError("must be an https:// URL; http:// is for this machine alone")
@@ -66,7 +66,7 @@ class OAuthSettings(Settings):
 
     @field_validator("oauth_role_claims")
     @classmethod
-    def _paths(cls, value: list[str]) -> list[str]:
+    def _claim_paths(cls, value: list[str]) -> list[str]:
         if not all(part for path in value for part in path.split(".")):
             raise ValueError("a claim's path reads like realm_access.roles")
         return value
