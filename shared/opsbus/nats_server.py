@@ -219,7 +219,7 @@ class NatsServer:
         ends = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < ends:
             if process.poll() is not None:
-                raise NatsServerError(f"nats-server ended at once: {self._last_words()}")
+                raise NatsServerError(f"nats-server ended at once: {self.last_words()}")
             try:
                 with socket.create_connection((self.options.host, self.port), 1.0) as probe:
                     probe.settimeout(1.0)
@@ -228,9 +228,10 @@ class NatsServer:
             except OSError:
                 time.sleep(0.02)
         self.stop()
-        raise NatsServerError(f"nats-server does not answer: {self._last_words()}")
+        raise NatsServerError(f"nats-server does not answer: {self.last_words()}")
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """The last three lines of its log, in one."""
         lines = self.log_file.read_text(errors="replace").strip().splitlines()
         return " | ".join(lines[-3:])
 

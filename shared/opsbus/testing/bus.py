@@ -1,9 +1,11 @@
 """A real nats-server with JetStream, least privilege and everything provisioned, for tests. One per test process."""
 
+import asyncio
 from pathlib import Path
 
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+from nats.js.errors import ServerError
 
 from opsbus import nats_client
 from opsbus.identity import Signer
@@ -19,6 +21,11 @@ SERVICES = ("audit", "billing", "cmdb", "demo", "json", "k8s", "monitoring", "te
 
 ONLOOKER = "onlooker"
 """Hears and says everything but what is JetStream's own. No such identity is on a real bus."""
+
+_NO_STORE = 10049
+"""JetStream's "error creating store for stream"."""
+
+_TRIES = 8
 
 
 class Bus:
@@ -93,8 +100,20 @@ class Bus:
         for info in await js.streams_info():
             if info.state.last_seq and info.config.name:
                 await js.delete_stream(info.config.name)
-        await provision(js)
+        await self._provision(js)
         await publish_key(js, self.signer.public())
+
+    async def _provision(self, js: JetStreamContext) -> None:
+        """Provisions, again when the server still tidies away the folder of a stream that it said was deleted."""
+        for attempt in range(1, _TRIES + 1):
+            try:
+                await provision(js)
+                return
+            except ServerError as error:
+                if error.err_code != _NO_STORE or attempt == _TRIES:
+                    error.add_note(f"nats-server's log ends: {self.server.last_words()}")
+                    raise
+                await asyncio.sleep(0.1 * attempt)
 
     async def close(self) -> None:
         """Closes the connections of the test."""

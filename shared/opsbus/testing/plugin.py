@@ -41,9 +41,11 @@ if pytest_asyncio is not None:
     async def bus(opsbus_server: "Bus") -> "AsyncIterator[Bus]":
         """A real bus, provisioned and empty."""
         opsbus_server.start()  # a test may have stopped it
-        await opsbus_server.reset()
-        yield opsbus_server
-        await opsbus_server.close()
+        try:
+            await opsbus_server.reset()
+            yield opsbus_server
+        finally:
+            await opsbus_server.close()
 
     @pytest_asyncio.fixture
     async def run_worker(bus: "Bus") -> "AsyncIterator[RunWorker]":
