@@ -12,7 +12,7 @@ from opsbus.testing.bus import Bus
 from opsbus.testing.plugin import RunWorker
 from opsbus_contracts import AuditEvent
 from opsbus_contracts.streams import AUDIT
-from opsbus_edge.audit import AuditLog
+from opsbus_edge.audit import AuditLog, Queue
 from opsbus_edge.metrics import Metrics
 
 
@@ -186,7 +186,7 @@ async def test_what_waits_is_stored_at_shutdown(run_edge, run_worker: RunWorker,
 async def test_a_burst_is_stored_once_each_and_in_order(bus: Bus, audit_events) -> None:
     from opsbus_contracts.audit import Stage
 
-    log = AuditLog(await bus.connect("edge"), "edge-1", Metrics())
+    log = AuditLog(await bus.connect("edge"), "edge-1", Metrics(), Queue(10_000))
     await log.start()
     for number in range(3_000):
         log.write(Stage.REQUESTED, {"call": f"{number:032x}", "tool": "t"})

@@ -43,6 +43,7 @@ class Metrics:
         self.replies_ignored = self._counter("opsbus_edge_replies_ignored", "Replies not taken.", "why")
         self.in_flight = self._gauge("opsbus_edge_calls_in_flight", "Calls at workers now.")
         self.audit_pending = self._gauge("opsbus_edge_audit_pending", "Audit events not yet acknowledged.")
+        self.audit_spool_bytes = self._gauge("opsbus_edge_audit_spool_bytes", "Size of the audit spool on disk.")
         self.audit_events = self._counter("opsbus_edge_audit_events", "Audit events, by outcome.", "outcome")
         self.nats_errors = self._counter("opsbus_edge_nats_errors", "Errors the NATS client reported.", "kind")
         self.policy_broken = self._gauge("opsbus_edge_policy_broken", "1: the policy file is, so the one before holds.")

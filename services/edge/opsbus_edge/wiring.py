@@ -17,7 +17,7 @@ from opsbus.quarantine import Quarantines
 from opsbus.settings import SettingsError
 from opsbus_contracts.audit import PlatformStage
 from opsbus_edge import __version__, keyfiles
-from opsbus_edge.audit import AuditLog
+from opsbus_edge.audit import AuditLog, Queue, Spool, SpoolError
 from opsbus_edge.catalog import Catalog
 from opsbus_edge.catalog.announce_refusals import RefusalEvents
 from opsbus_edge.catalog.watch import CatalogWatch
@@ -90,10 +90,7 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
         signing = await _signing(settings, nc, minter, stack)
         tracing = _tracing(settings, instance)
         stack.callback(tracing.close)
-        audit = AuditLog(
-            nc, instance, metrics, buffer_max=settings.audit_buffer_max, timeout_s=settings.audit_timeout_s
-        )
-        await audit.start()
+        audit = await _audit_log(settings, nc, instance, metrics)
         stack.push_async_callback(audit.close, settings.drain_timeout_s)
         refusal_events = RefusalEvents(nc, instance)
         await refusal_events.start()
@@ -206,6 +203,22 @@ def _check_roles(policy: Policy, settings: EdgeSettings) -> None:
             if role not in policy.roles:
                 there = ", ".join(policy.roles)
                 raise SettingsError(f"setting {setting}: the policy has no role {role!r}; it has {there}")
+
+
+async def _audit_log(settings: EdgeSettings, nc: Client, instance: str, metrics: Metrics) -> AuditLog:
+    folder, spool = settings.audit_spool_folder, None
+    try:
+        if folder is not None:
+            spool = Spool(folder, instance, bytes_max=settings.audit_spool_bytes_max)
+        audit = AuditLog(
+            nc, instance, metrics, Queue(settings.audit_buffer_max, spool), timeout_s=settings.audit_timeout_s
+        )
+        await audit.start()
+    except (SpoolError, OSError) as error:
+        raise SettingsError(
+            f"setting audit_spool_folder: {error}. Give a folder that this process may write, or none."
+        ) from None
+    return audit
 
 
 def _policy_changed(audit: AuditLog, catalog: Catalog, instance: str, before: str, policy: Policy) -> None:

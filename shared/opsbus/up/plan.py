@@ -147,6 +147,7 @@ def _edge_environment(plan: Plan) -> dict[str, str]:
         "OPSBUS_EDGE_IDENTITY_KEY_FILE": str(keys.identity_pem),
         "OPSBUS_EDGE_SEAL_KEY_FILE": str(keys.seal_key),
         "OPSBUS_EDGE_AUDIT_DIGEST_KEY_FILE": str(keys.digest_key),
+        "OPSBUS_EDGE_AUDIT_SPOOL_FOLDER": str(plan.folder.root / "audit-spool"),
     }
 
 

@@ -130,6 +130,7 @@ class Health:
         edge = self._edge
         with contextlib.suppress(ValueError):
             edge.metrics.audit_pending.set(edge.audit.pending)
+            edge.metrics.audit_spool_bytes.set(edge.audit.spool_bytes)
         edge.metrics.catalog_tools.set(len(edge.catalog.tools()))
         edge.metrics.catalog_refusals.set(len(edge.catalog.refusals))
         edge.metrics.nats_connected.set(edge.nc.is_connected)

@@ -1,12 +1,13 @@
-"""Brings events into the stream AUDIT: at once and acknowledged, or from a bounded buffer that forgets nothing.
+"""Brings events into the stream AUDIT: at once and acknowledged, or from a bounded queue that forgets nothing.
 
-What does not fit is never dropped in silence: from ``buffer_max`` on new calls are refused (``accepting``), and the
-room beyond it is for the ends of calls that were already let in.
+What does not fit is never dropped in silence: from the bound on new calls are refused (``problem``), and the room
+beyond it is for the ends of calls that were already let in. Where events wait: queue.py.
 """
 
 import asyncio
 import contextlib
-from collections import deque
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import nats.errors
@@ -18,11 +19,13 @@ from opsbus_contracts.audit import PlatformStage, Stage
 from opsbus_contracts.calls import Header
 from opsbus_contracts.streams import AUDIT
 from opsbus_edge.audit.event import Event, EventMaker
+from opsbus_edge.audit.queue import Queue, Waiting
 from opsbus_edge.metrics import Metrics
 
 log = logs.get("edge")
 
 BATCH_MAX = 512
+SYNC_EVERY_S = 1.0
 BACKOFF_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 _MSG_ID = Header.MSG_ID.value
 _ERRORS = (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError)
@@ -31,47 +34,54 @@ _ERRORS = (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError)
 class AuditLog:
     """The record of one edge process."""
 
-    def __init__(
-        self, nc: Client, instance: str, metrics: Metrics, *, buffer_max: int = 10_000, timeout_s: float = 3.0
-    ) -> None:
+    def __init__(self, nc: Client, instance: str, metrics: Metrics, queue: Queue, *, timeout_s: float = 3.0) -> None:
         self._nc = nc
         self._js = nc.jetstream(timeout=timeout_s, publish_async_max_pending=4 * BATCH_MAX)
         self._maker = EventMaker(instance)
         self._metrics = metrics
-        self._buffer: deque[Event] = deque()
-        self._buffer_max = buffer_max
+        self._queue = queue
         self._timeout_s = timeout_s
         self._work = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
-        self._sending = 0
         self._failing = ""
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin to empty the buffer."""
-        self._task = asyncio.create_task(self._run(), name="audit-log")
+        """Begin to empty the queue, with what processes before left in the spool. Raises OSError."""
+        if left := await asyncio.to_thread(self._queue.take_over):
+            log.info("audit events of an edge before this one were found in the spool", events=left)
+            self._wake()
+        self._tasks = [
+            asyncio.create_task(self._run(), name="audit-log"),
+            asyncio.create_task(self._sync(), name="audit-spool-sync"),
+        ]
 
     @property
     def pending(self) -> int:
         """Events not yet acknowledged."""
-        return len(self._buffer) + self._sending
+        return len(self._queue)
+
+    @property
+    def spool_bytes(self) -> int:
+        """Size of the spool on disk."""
+        return self._queue.bytes_on_disk
 
     @property
     def accepting(self) -> bool:
         """Whether a new call's events find room."""
-        return self.pending < self._buffer_max
+        return not self._queue.problem()
 
     def problem(self) -> str | None:
         """Why /ready is red, if it is because of the record."""
-        if not self.accepting:
-            return f"{self.pending} audit events wait to be stored, which is the bound"
+        if problem := self._queue.problem():
+            return problem
         if self._failing:
             return f"the audit log does not take events: {self._failing}"
         return None
 
     def write(self, stage: Stage | PlatformStage, record: dict[str, Any], traceparent: str | None = None) -> None:
-        """Record soon. Beyond twice the bound, which only the ends of calls can reach, an event is lost and counted."""
+        """Record soon. Beyond twice the bound, which the ends of calls can reach, an event is lost and counted."""
         self._put(self._maker.make(stage, record, traceparent))
 
     async def store(self, stage: Stage, record: dict[str, Any], traceparent: str | None = None) -> bool:
@@ -95,69 +105,92 @@ class AuditLog:
         return True
 
     async def close(self, timeout_s: float) -> int:
-        """Store what is left; returns how many events could not be."""
-        if self._task is None:
+        """Store what is left; returns how many events are lost. What is in the spool is not: it stays there."""
+        if not self._tasks:
             return self.pending
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()
-        await tasks.end(self._task)
-        if self.pending:
-            log.error("audit events lost at shutdown", events=self.pending)
-            self._metrics.audit_events.labels("lost").inc(self.pending)
-        return self.pending
+        for task in self._tasks:
+            await tasks.end(task)
+        if lost := self._queue.in_memory_alone:
+            log.error("audit events lost at shutdown", events=lost)
+            self._metrics.audit_events.labels("lost").inc(lost)
+        if kept := self.pending - lost:
+            log.warning("audit events stay in the spool; the next edge that starts here sends them", events=kept)
+        self._queue.close()
+        return lost
 
     def _put(self, event: Event) -> None:
-        if self.pending >= 2 * self._buffer_max:
+        if not self._queue.put(event):
             self._metrics.audit_events.labels("lost").inc()
             log.error("audit event lost", id=event.id, subject=event.subject)
             return
-        self._buffer.append(event)
+        self._wake()
+
+    def _wake(self) -> None:
         self._empty.clear()
         self._work.set()
 
     async def _run(self) -> None:
         failures = 0
         while True:
-            if not self._buffer:
+            if not self.pending:
+                self._empty.set()
                 self._work.clear()
                 await self._work.wait()
-            batch = [self._buffer.popleft() for _ in range(min(BATCH_MAX, len(self._buffer)))]
-            self._sending = len(batch)
-            left = batch
             try:
-                left = await self._send(batch)
-            finally:
-                # In their place again, also when this task is cancelled: what is left is counted.
-                self._buffer.extendleft(reversed(left))
-                self._sending = 0
-            stored = len(batch) - len(left)
-            if stored:
-                self._metrics.audit_events.labels("stored").inc(stored)
-            if left:
-                await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
-                failures += 1
-            else:
+                taken = await self._batch()
+            except OSError as error:  # the spool cannot be read
+                self._fail(error)
+                taken = False
+            if taken:
                 failures = 0
                 self._recovered()
-                if not self._buffer:
-                    self._empty.set()
+            else:
+                await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+                failures += 1
 
-    async def _send(self, batch: list[Event]) -> list[Event]:
-        """Publish a batch and wait for its acknowledgements; returns what has none, in order."""
-        sent: list[tuple[Event, asyncio.Future[Any]]] = []
+    async def _batch(self) -> bool:
+        """Send a batch; True when all of it was taken."""
+        batch = self._queue.take(BATCH_MAX)
+        left: Sequence[Waiting] = batch
         try:
-            for event in batch:
+            left = await self._send(batch)
+        finally:
+            # In their place again, also when this task is cancelled: what is left is counted.
+            self._queue.give_back(left)
+            waits = set(map(id, left))
+            stored = [one for one in batch if id(one) not in waits]
+            self._queue.stored(stored)
+        if stored:
+            self._metrics.audit_events.labels("stored").inc(len(stored))
+        return not left
+
+    async def _sync(self) -> None:
+        """What waits is on the disk itself within seconds; a process that dies loses nothing in any case."""
+        while True:
+            await asyncio.sleep(SYNC_EVERY_S)
+            try:
+                for handle in self._queue.unsynced():
+                    await asyncio.to_thread(_sync_and_close, handle)
+            except OSError as error:
+                log.error("the audit spool cannot be brought to the disk", error=str(error))
+
+    async def _send(self, batch: list[Waiting]) -> list[Waiting]:
+        """Publish a batch and wait for its acknowledgements; returns what has none, in order."""
+        sent: list[tuple[Waiting, asyncio.Future[Any]]] = []
+        try:
+            for one in batch:
                 if not self._nc.is_connected:
                     raise nats.errors.ConnectionReconnectingError
-                sent.append(
-                    (event, await self._js.publish_async(event.subject, event.body, headers={_MSG_ID: event.id}))
-                )
+                event = one.event
+                sent.append((one, await self._js.publish_async(event.subject, event.body, headers={_MSG_ID: event.id})))
         except _ERRORS as error:
             self._fail(error)
         if sent:
             await asyncio.wait([future for _, future in sent], timeout=self._timeout_s)
-        left = [event for event, future in sent if not self._acknowledged(future)]
+        left = [one for one, future in sent if not self._acknowledged(future)]
         return left + batch[len(sent) :]
 
     def _acknowledged(self, future: "asyncio.Future[Any]") -> bool:
@@ -181,3 +214,10 @@ class AuditLog:
         if self._failing:
             log.info("the audit log takes events again")
             self._failing = ""
+
+
+def _sync_and_close(handle: int) -> None:
+    try:
+        os.fdatasync(handle)
+    finally:
+        os.close(handle)

@@ -12,7 +12,15 @@ from opsbus_edge.redact import path_rule, pattern
 class RecordSettings(Settings):
     """Part of EdgeSettings."""
 
-    audit_buffer_max: int = Field(default=10_000, ge=10, le=1_000_000, description="Events that wait to be stored.")
+    audit_buffer_max: int = Field(
+        default=10_000, ge=10, le=1_000_000, description="Events that wait in memory; without a spool the bound."
+    )
+    audit_spool_folder: Path | None = Field(
+        default=None, description="Where events wait on disk, and outlive a process that is killed. None: in memory."
+    )
+    audit_spool_bytes_max: int = Field(
+        default=256 * 1024 * 1024, ge=1024 * 1024, le=1 << 40, description="Size at which new calls are refused."
+    )
     audit_timeout_s: float = Field(default=3.0, gt=0, le=60, description="The record has taken an event by then.")
     audit_arguments: Literal["redacted", "none"] = Field(default="redacted", description="What of them is recorded.")
     audit_redact: list[str] = Field(default=[], description="Further parts of argument names whose values are hidden.")
