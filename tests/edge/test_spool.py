@@ -111,7 +111,7 @@ def test_an_entry_cut_short_is_the_end(tmp_path: Path, missing: int) -> None:
 
 @pytest.mark.parametrize("offset", [0, 2, 6, 20, 150])
 def test_damage_is_told_and_kept_and_what_is_before_it_is_sent(
-    tmp_path: Path, offset: int, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, offset: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = left_by_another(tmp_path, 5)
     content = bytearray(path.read_bytes())
@@ -123,7 +123,7 @@ def test_damage_is_told_and_kept_and_what_is_before_it_is_sent(
     queue.close()
     assert files(tmp_path) == ["00000001.spool.damaged"]
     assert (path.parent / "00000001.spool.damaged").read_bytes() == content
-    assert "damaged" in capfd.readouterr().err
+    assert "damaged" in caplog.text
 
 
 def test_a_file_that_is_no_spool_is_kept(tmp_path: Path) -> None:
