@@ -21,6 +21,7 @@ from opsbus_audit.export.manifest import described, write_manifest
 from opsbus_audit.proof import bundle, tree
 from opsbus_audit.proof.checkpoint import Checkpoint, Entry
 from opsbus_audit.proof.leaf import Event
+from opsbus_audit.proof.line import line
 from opsbus_audit.proof.note import SigningKey, read_key
 from opsbus_audit.proof.offline import verify_folder
 from opsbus_audit.proof.part_of_export import PARTS
@@ -60,7 +61,7 @@ async def make(folder: Path, count: int, key: SigningKey) -> None:
     with (out / bundle.EVENTS).open("wb") as file:
         for start in range(1, count + 1, BATCH):
             events = [event(number) for number in range(start, min(start + BATCH, count + 1))]
-            file.writelines(bundle.line(one) for one in events)
+            file.writelines(line(one) for one in events)
             rows = [
                 {
                     "stream": LIFE, "sequence": one.sequence, "stored_ns": one.time_ns, "subject": one.subject,

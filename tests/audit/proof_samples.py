@@ -13,6 +13,7 @@ from opsbus_audit.export.manifest import described, write_manifest
 from opsbus_audit.proof import bundle, tree
 from opsbus_audit.proof.checkpoint import Checkpoint, Entry
 from opsbus_audit.proof.leaf import Event
+from opsbus_audit.proof.line import line
 from opsbus_audit.proof.note import SigningKey
 from opsbus_audit.proof.part_of_export import PARTS
 from opsbus_audit.proof.stored import events, write_proof
@@ -63,7 +64,7 @@ async def exported(store: AuditStore, folder: Path, first: int, last: int, keep:
     written: list[Event] = []
     async for chunk in events(store.engine, LIFE, first, last):
         written += [event for event in chunk.events() if event is not None and (keep is None or keep(event))]
-    await asyncio.to_thread((folder / bundle.EVENTS).write_bytes, b"".join(bundle.line(event) for event in written))
+    await asyncio.to_thread((folder / bundle.EVENTS).write_bytes, b"".join(line(event) for event in written))
     seal(folder, first, last, len(written), complete=keep is None)
     return folder
 

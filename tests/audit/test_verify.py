@@ -17,8 +17,10 @@ from sqlalchemy import delete, insert, select, update
 from opsbus_audit import tables
 from opsbus_audit.proof import bundle, tree
 from opsbus_audit.proof.bundle import BundleError
-from opsbus_audit.proof.check import Chunk, Finding, Kind, Matcher, Report
+from opsbus_audit.proof.finding import Finding, Kind, Report
 from opsbus_audit.proof.leaf import Event, Run, leaves_of
+from opsbus_audit.proof.line import parse_line
+from opsbus_audit.proof.match import Chunk, Matcher
 from opsbus_audit.proof.note import SigningKey
 from opsbus_audit.proof.offline import drive, verify_folder
 from opsbus_audit.proof.stored import verify_store
@@ -71,7 +73,7 @@ def test_an_untouched_export_is_found_to_be_so(folder: Path) -> None:
 
 
 def test_many_processes_find_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opsbus_audit.proof.offline.PIECE_BYTES", 1_000)
+    monkeypatch.setattr("opsbus_audit.proof.hashing.PIECE_BYTES", 1_000)
     assert verify_folder(folder, KEYS, processes=2).events == 500
     rewrite(folder, lambda lines: [*lines[:400], *lines[401:]])
     assert named(verify_folder(folder, KEYS, processes=2)) == (Kind.MISSING, 501)
@@ -165,7 +167,7 @@ def test_a_doctored_export(folder: Path, what: str) -> None:
 def test_an_event_and_its_leaf_hash_are_doctored(folder: Path) -> None:
     """The checkpoints tell to within a hundred."""
     rewrite(folder, change(250, data="e30="))
-    event = bundle.parse_line((folder / bundle.EVENTS).read_bytes().splitlines()[149])
+    event = parse_line((folder / bundle.EVENTS).read_bytes().splitlines()[149])
     assert event is not None
     proof = bundle.read_proof(folder)
     leaves = bytearray((folder / bundle.LEAVES).read_bytes())

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from opsbus import Context, ErrorCode, Page, PageInfo, ToolError
-from opsbus_audit.proof.check import Report
+from opsbus_audit.proof.finding import Report
 from opsbus_audit.proof.merkle import ProofError
 from opsbus_audit.proof.note import NoteError
 from opsbus_audit.proof.stored import last_sequence, verify_part

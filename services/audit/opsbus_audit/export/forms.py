@@ -1,6 +1,5 @@
 """The files of an export, each written as events come, in constant memory."""
 
-import base64
 import csv
 import hashlib
 import importlib.util
@@ -14,7 +13,8 @@ import orjson
 from opsbus_audit.export.flat import COLUMNS, NUMERIC, flat
 from opsbus_audit.export.ocsf import ocsf
 from opsbus_audit.ordered import Recorded
-from opsbus_audit.replay.forms import stored_at
+from opsbus_audit.proof.line import line
+from opsbus_audit.proof.live import event_of
 
 EVENTS = "events.ndjson"
 """The exact bytes: the form that can be verified; every export has it."""
@@ -88,30 +88,17 @@ class Lines:
     def add(self, recorded: Recorded, event: Any) -> None:
         """One line; OCSF has none for what is no event."""
         if self.name == EVENTS:
-            line = exact(recorded)
+            self._file.write(line(event_of(recorded)))
         elif event is None:
             return
         else:
-            line = orjson.dumps(ocsf(recorded, event))
-        self._file.write(line + b"\n")
+            self._file.write(orjson.dumps(ocsf(recorded, event)) + b"\n")
         self._count += 1
 
     def close(self) -> dict[str, Any]:
         """Finish."""
         self._file.close()
         return {"sha256": self._file.sha256, "bytes": self._file.bytes, "events": self._count}
-
-
-def exact(recorded: Recorded) -> bytes:
-    """``{"seq", "subject", "time", "id", "data"}``: all that is proved of an event."""
-    line = {
-        "seq": recorded.sequence,
-        "subject": recorded.subject,
-        "time": stored_at(recorded.stored_ns),
-        "id": (recorded.headers or {}).get("Nats-Msg-Id", ""),
-        "data": base64.b64encode(recorded.payload).decode(),
-    }
-    return orjson.dumps(line)
 
 
 class Csv:

@@ -1,20 +1,14 @@
 """An export that proves itself: a folder, and how its proof is written and checked. No bus, no store.
 
-events.ndjson     an event a line, in the order of the stream: ``line``
+events.ndjson     an event a line, in the order of the stream (line.py)
 leaves.bin        the leaf hashes of the whole range, 32 bytes each, in the order of the tree
 checkpoints.txt   the signed checkpoints over the range, and the last one (checkpoint.py's entries)
 proof.json        where the range is in the tree, and the hashes beside it: ``Proof``
 manifest.json     what is in the folder, with each file's SHA-256; manifest.sig signs it (export/manifest.py)
 """
 
-import base64
-import binascii
 import hashlib
-import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opsbus_audit.proof import merkle
 from opsbus_audit.proof.checkpoint import Checkpoint, open_checkpoint, read_entries
-from opsbus_audit.proof.leaf import Event, Run
+from opsbus_audit.proof.leaf import Run
 from opsbus_audit.proof.merkle import HASH_BYTES, Frontier, ProofError
 from opsbus_audit.proof.note import VerifierKey
 
@@ -39,8 +33,6 @@ FORMAT = "opsbus.proof.v1"
 _READ_LEAVES = 16_384
 _MANIFEST_BYTES_MAX = 64 * 1024 * 1024
 M = TypeVar("M", bound=BaseModel)
-
-_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)")
 
 
 class BundleError(Exception):
@@ -90,61 +82,6 @@ class Manifest(BaseModel):
     events: int = Field(ge=0, description="Lines of events.ndjson.")
     files: dict[str, Part]
     proof: Claim | None = None
-
-
-def line(event: Event) -> bytes:
-    """An event as ``events.ndjson`` has it, with the newline."""
-    known = {
-        "seq": event.sequence,
-        "subject": event.subject,
-        "time": rfc3339(event.time_ns),
-        "id": event.id,
-        "data": base64.b64encode(event.data).decode(),
-    }
-    return json.dumps(known, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
-
-
-def parse_line(text: bytes, loads: Any = json.loads) -> Event | None:
-    """The event of a line; None: it holds none."""
-    try:
-        found = loads(text)
-        sequence = found["seq"]
-        if type(sequence) is not int or not 0 < sequence < 1 << 64:
-            return None
-        # binascii takes the bytes faster than base64 does, and padding is checked either way.
-        data = binascii.a2b_base64(found["data"], strict_mode=True)
-        time_ns = _nanoseconds(found["time"])
-        subject, id = found["subject"], found["id"]
-    except (ValueError, KeyError, TypeError, OverflowError):
-        return None
-    if not isinstance(subject, str) or not isinstance(id, str) or not 0 <= time_ns < 1 << 64:
-        return None
-    return Event(sequence, time_ns, subject, id, data)
-
-
-def rfc3339(time_ns: int) -> str:
-    """RFC 3339 with all nine decimals, in UTC."""
-    seconds, rest = divmod(time_ns, 1_000_000_000)
-    return f"{_second(seconds)}.{rest:09d}Z"
-
-
-@lru_cache(maxsize=4_096)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-@lru_cache(maxsize=4_096)
-def _seconds(text: str) -> int:
-    return int(datetime.fromisoformat(f"{text}+00:00").timestamp())
-
-
-def _nanoseconds(text: str) -> int:
-    if len(text) == 30 and text[19] == "." and text[29] == "Z" and text[20:29].isdecimal() and text.isascii():
-        return _seconds(text[:19]) * 1_000_000_000 + int(text[20:29])
-    found = _TIME.fullmatch(text)
-    if found is None:
-        raise ValueError("no time")
-    return _seconds(found[1]) * 1_000_000_000 + int((found[2] or "").ljust(9, "0") or 0)
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from opsbus.commands.output import fail
 from opsbus_audit.proof.bundle import BundleError
-from opsbus_audit.proof.check import Report
+from opsbus_audit.proof.finding import Report
 from opsbus_audit.proof.leaf import Told
 from opsbus_audit.proof.note import NoteError, VerifierKey, read_key
 from opsbus_audit.proof.offline import verify_folder

@@ -21,9 +21,12 @@ from opsbus_audit.proof.merkle import HASH_BYTES
 MAGIC = b"opsbus.audit.leaf.v1\n"
 SUBJECT_MAX = 256
 MESSAGE_ID = "Nats-Msg-Id"
+UNREADABLE = -1
+"""Sequence of something that is no event."""
 
 _HEAD = struct.Struct(f">c{len(MAGIC)}sQQI")
 _LENGTH = struct.Struct(">I")
+_LEAF = b"\x00"
 
 
 class Event(NamedTuple):
@@ -41,10 +44,19 @@ def leaf_of(sequence: int, time_ns: int, subject: str, id: str, data: bytes) -> 
     # Half a surrogate pair is what the client library makes of bytes in a header that are no UTF-8.
     name, number = subject[:SUBJECT_MAX].encode("utf-8", "surrogatepass"), id.encode("utf-8", "surrogatepass")
     try:
-        head = _HEAD.pack(b"\x00", MAGIC, sequence, time_ns, len(name))
+        return hash_fields(sequence, time_ns, name, number, data)
     except struct.error:
         return bytes(HASH_BYTES)
-    return sha256(head + name + _LENGTH.pack(len(number)) + number + data).digest()
+
+
+def hash_fields(sequence: int, time_ns: int, subject: bytes, id: bytes, data: bytes) -> bytes:
+    """The leaf hash of fields as they are hashed: a subject of no more characters than count, both in UTF-8.
+
+    Raises:
+        struct.error: a number is no unsigned one of 64 bits.
+    """
+    head = _HEAD.pack(_LEAF, MAGIC, sequence, time_ns, len(subject))
+    return sha256(head + subject + _LENGTH.pack(len(id)) + id + data).digest()
 
 
 def leaves_of(events: Iterable[Event]) -> bytes:

@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from opsbus_audit.ordered import Range, Recorded, StreamReader
 from opsbus_audit.proof import merkle, stored
-from opsbus_audit.proof.check import Chunk, Finding, Kind, Matcher, Report
 from opsbus_audit.proof.checkpoint import Checkpoint, decode_hashes, open_checkpoint
+from opsbus_audit.proof.finding import Finding, Kind, Report
 from opsbus_audit.proof.leaf import MESSAGE_ID, Event, Run, Told, leaf_of
+from opsbus_audit.proof.match import Chunk, Matcher
 from opsbus_audit.proof.merkle import Frontier, ProofError
 from opsbus_audit.proof.note import NoteError, VerifierKey
 from opsbus_audit.proof.signer import FRONTIER, OLD, PROOF, RUNS, STREAM, SUBJECT

@@ -74,21 +74,24 @@ class Frontier:
         self.size = (index + 1) << level
 
     def extend(self, hashes: bytes, kept: Callable[[int, int, bytes], None] | None = None) -> None:
-        """Leaf hashes, one after the other. Runs of a block of leaves are folded level by level, which is quicker."""
-        at, end = 0, len(hashes)
-        while at < end:
-            if not self.size % _BLOCK and end - at >= _BLOCK * HASH_BYTES:
-                level = hashes[at : at + _BLOCK * HASH_BYTES]
-                first = self.size
-                for height in range(1, _BLOCK_LEVEL + 1):
-                    level = fold(level)
-                    if kept is not None and height == _BLOCK_LEVEL:
-                        kept(height, first >> height, level)
-                self.append_perfect(level, _BLOCK_LEVEL, kept)
-                at += _BLOCK * HASH_BYTES
-            else:
-                self.append(hashes[at : at + HASH_BYTES], kept)
-                at += HASH_BYTES
+        """Leaf hashes, one after the other. Perfect subtrees of them are folded level by level, which is quicker;
+        ``kept`` is told of all that are as high as such a subtree may be, or higher, and of some of the lower ones."""
+        at, (left, rest) = 0, divmod(len(hashes), HASH_BYTES)
+        if rest:
+            raise ProofError(f"a hash has {HASH_BYTES} bytes")
+        while left:
+            # The highest subtree that begins here and ends before the leaves do.
+            lowest_bit = (self.size & -self.size) or _FOLDED
+            height = min(lowest_bit, _FOLDED, 1 << (left.bit_length() - 1)).bit_length() - 1
+            leaves = 1 << height
+            part = hashes[at : at + leaves * HASH_BYTES]
+            for _ in range(height):
+                part = fold(part)
+            if kept is not None and height:
+                kept(height, self.size >> height, part)
+            self.append_perfect(part, height, kept)
+            at += leaves * HASH_BYTES
+            left -= leaves
 
     def root(self) -> bytes:
         """The tree's root."""
@@ -113,8 +116,8 @@ class Frontier:
         return cls(size, split(dumped))
 
 
-_BLOCK_LEVEL = 8
-_BLOCK = 1 << _BLOCK_LEVEL
+_FOLDED = 1 << 8
+"""Leaves that are folded at once, at most."""
 
 
 def largest_power_below(size: int) -> int:

@@ -1,40 +1,23 @@
 """Checking an export: in constant memory, with as many processes as there are processors.
 
-The processes read, parse and hash; this one compares. Each is handed the place of a piece of the file, not the piece.
+hashing.py reads and hashes the events; here they are compared with their leaf hashes, and these with what was signed.
 """
 
-import multiprocessing
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from opsbus_audit.proof import bundle
 from opsbus_audit.proof.bundle import BundleError, Manifest, Proof, Span
-from opsbus_audit.proof.check import UNREADABLE, Chunk, Finding, Kind, Matcher, Report, Roots
-from opsbus_audit.proof.leaf import Event, Told, leaf_of
-from opsbus_audit.proof.merkle import HASH_BYTES
+from opsbus_audit.proof.finding import Finding, Kind, Report
+from opsbus_audit.proof.hashing import Hashing
+from opsbus_audit.proof.leaf import Told
+from opsbus_audit.proof.match import Chunk, Matcher
 from opsbus_audit.proof.note import NoteError, VerifierKey
-
-try:  # three times as fast; an offline verifier does without where it is not installed
-    from orjson import loads as _loads
-except ImportError:
-    from json import loads as _loads  # type: ignore[assignment]
-
-R = TypeVar("R")
-
-PIECE_BYTES = 4 * 1024 * 1024
-LINE_BYTES_MAX = 16 * 1024 * 1024
-SMALL_BYTES = 8 * 1024 * 1024
-"""A file up to this size is not worth starting processes for."""
-PROCESSES_MAX = 8
+from opsbus_audit.proof.roots import Roots
 
 
 def verify_folder(
@@ -66,17 +49,14 @@ def verify_folder(
         report.notes.append("who made the export was not checked (--export-key)")
     elif not bundle.signed_by(folder, exporter):
         report.found(Finding(Kind.FORGED, 0, "manifest.sig is not this key's signature of manifest.json"))
-    try:
-        with Hashing(folder / bundle.EVENTS, processes) as hashing:
-            # Beside the events, in processes of their own where there are some.
-            changed = hashing.beside(bundle.changed_files, folder, manifest)
-            roots = hashing.beside(check_roots, folder, keys)
-            _check_events(folder, manifest, proof, hashing.chunks(), report, told)
-            _take_roots(report, roots())
-            if names := changed():
-                report.found(Finding(Kind.FORGED, 0, f"not what the manifest says: {', '.join(names)}"))
-    except BrokenProcessPool:
-        raise BundleError("a process that hashed was killed: is there memory enough?") from None
+    with Hashing(folder / bundle.EVENTS, processes) as hashing:
+        # Beside the events: the one leaves Python while it hashes, the other needs little.
+        changed = hashing.beside(bundle.changed_files, folder, manifest)
+        roots = hashing.beside(check_roots, folder, keys)
+        _check_events(folder, manifest, proof, hashing.chunks(), report, told)
+        _take_roots(report, roots())
+        if names := changed():
+            report.found(Finding(Kind.FORGED, 0, f"not what the manifest says: {', '.join(names)}"))
     report.seconds = time.perf_counter() - began
     return report
 
@@ -158,91 +138,3 @@ def drive(matcher: Matcher, leaves: Iterator[Any], events: Iterator[Chunk], told
         if told is not None and matcher.matched > before:
             told(matcher.matched - before)
             before = matcher.matched
-
-
-class Hashing:
-    """Processes that hash the events of a file, and do other things beside."""
-
-    def __init__(self, path: Path, processes: int) -> None:
-        self._path = path
-        try:
-            self._size = path.stat().st_size
-        except OSError as error:
-            raise BundleError(f"{path} cannot be read: {error.strerror}") from None
-        count = processes or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, PROCESSES_MAX)
-        self._count = 1 if self._size <= SMALL_BYTES and not processes else count
-        self._pool: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> "Hashing":
-        if self._count > 1:
-            # Not fork: the caller may have threads.
-            self._pool = ProcessPoolExecutor(self._count, mp_context=multiprocessing.get_context("spawn"))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def beside(self, work: Callable[..., R], *arguments: Any) -> Callable[[], R]:
-        """Begin some other work; what is given back waits for its result."""
-        if self._pool is None:
-            return partial(work, *arguments)
-        return self._pool.submit(work, *arguments).result
-
-    def chunks(self) -> Iterator[Chunk]:
-        """The events in order, hashed."""
-        places = [(at, min(PIECE_BYTES, self._size - at)) for at in range(0, self._size, PIECE_BYTES)]
-        if self._pool is None:
-            for at, length in places:
-                yield self._chunk(at, length, hash_piece(str(self._path), at, length))
-            return
-        waiting: deque[tuple[int, int, Future[Any]]] = deque()
-        upcoming = iter(places)
-        while True:
-            while len(waiting) < 2 * self._count and (place := next(upcoming, None)) is not None:
-                waiting.append((*place, self._pool.submit(hash_piece, str(self._path), *place)))
-            if not waiting:
-                return
-            at, length, done = waiting.popleft()
-            yield self._chunk(at, length, done.result())
-
-    def _chunk(self, at: int, length: int, hashed: tuple[int, list[int], bytes]) -> Chunk:
-        first, sequences, hashes = hashed
-        numbers = sequences or range(first, first + len(hashes) // HASH_BYTES)
-        return Chunk(numbers, hashes, partial(_list, str(self._path), at, length))
-
-
-def _list(path: str, at: int, length: int) -> list[Event | None]:
-    return list(_parsed(path, at, length))
-
-
-def hash_piece(path: str, at: int, length: int) -> tuple[int, list[int], bytes]:
-    """Hash the lines that begin in a piece of a file.
-
-    Returns:
-        The first sequence; all of them where they are not in a row, else nothing; the leaf hashes.
-    """
-    sequences: list[int] = []
-    hashes: list[bytes] = []
-    for event in _parsed(path, at, length):
-        sequences.append(UNREADABLE if event is None else event[0])
-        hashes.append(bytes(HASH_BYTES) if event is None else leaf_of(*event))
-    first = sequences[0] if sequences else 0
-    in_a_row = bool(sequences) and first > 0 and sequences == list(range(first, first + len(sequences)))
-    return first, [] if in_a_row else sequences, b"".join(hashes)
-
-
-def _parsed(path: str, at: int, length: int) -> Iterator[Event | None]:
-    with Path(path).open("rb") as file:
-        begin, end = at, at + length
-        if at:
-            # A line that began before belongs to the piece before.
-            file.seek(at - 1)
-            begin = at - 1 + len(file.readline(LINE_BYTES_MAX))
-        if begin >= end:
-            return
-        text = file.read(end - begin)
-        if not text.endswith(b"\n"):
-            text += file.readline(LINE_BYTES_MAX)
-    for one in text.removesuffix(b"\n").split(b"\n"):
-        yield bundle.parse_line(one, _loads)

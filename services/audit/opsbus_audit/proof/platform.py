@@ -7,7 +7,7 @@ from opsbus.database import open_engine
 from opsbus.nats_client import close, connect
 from opsbus_audit.access import run
 from opsbus_audit.locate import IDENTITY, PlatformError, bus_settings, store_url
-from opsbus_audit.proof.check import Report
+from opsbus_audit.proof.finding import Report
 from opsbus_audit.proof.leaf import Told
 from opsbus_audit.proof.live import verify_stream
 from opsbus_audit.proof.note import VerifierKey

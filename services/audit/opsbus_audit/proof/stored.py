@@ -11,11 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from opsbus_audit import tables
 from opsbus_audit.proof import bundle, merkle, tree
 from opsbus_audit.proof.bundle import Proof
-from opsbus_audit.proof.check import Chunk, Finding, Kind, Matcher, Report, Roots
 from opsbus_audit.proof.checkpoint import Checkpoint, Entry, frame, open_checkpoint
+from opsbus_audit.proof.finding import Finding, Kind, Report
 from opsbus_audit.proof.leaf import Event, Run, Told, leaves_of
+from opsbus_audit.proof.match import Chunk, Matcher
 from opsbus_audit.proof.merkle import Frontier, ProofError
 from opsbus_audit.proof.note import NoteError, VerifierKey
+from opsbus_audit.proof.roots import Roots
 from opsbus_audit.retention.let_go import ranges
 
 X = TypeVar("X")

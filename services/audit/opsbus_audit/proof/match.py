@@ -1,87 +1,19 @@
-"""Comparing leaf hashes with checkpoints, and events with leaf hashes: to name the first that is not as recorded.
+"""Comparing events with leaf hashes: to name the first that is not as recorded.
 
-Where the events and hashes come from is bundle.py's, stored.py's and live.py's matter.
+Where the events and hashes come from is bundle.py's, stored.py's and live.py's matter; whether the hashes are those
+that were signed is roots.py's.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from opsbus_audit.proof.checkpoint import Checkpoint
-from opsbus_audit.proof.leaf import Event, Run, leaf_of
-from opsbus_audit.proof.merkle import HASH_BYTES, Frontier
+from opsbus_audit.proof.finding import Finding, Kind
+from opsbus_audit.proof.leaf import UNREADABLE, Event, Run, leaf_of
+from opsbus_audit.proof.merkle import HASH_BYTES
 
 WINDOW = 1_024
 """How far around a wrong event is looked for what may have moved there."""
-
-UNREADABLE = -1
-"""Sequence of something that is no event."""
-
-
-class Kind(StrEnum):
-    """What is wrong."""
-
-    ALTERED = "altered"
-    MISSING = "missing"
-    REORDERED = "reordered"
-    DUPLICATED = "duplicated"
-    INVENTED = "invented"
-    FORGED = "forged"
-    """A checkpoint, a manifest or a list of leaf hashes is not what was signed."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The first event that is not as it was recorded."""
-
-    kind: Kind
-    sequence: int
-    """0 where it is about no event."""
-    what: str
-    last: int = 0
-    """The last one, where it is about several."""
-    stream: str = ""
-
-
-@dataclass
-class Report:
-    """What a verification found."""
-
-    source: str
-    events: int = 0
-    """Compared and found to be as they were recorded."""
-    first: int = 0
-    last: int = 0
-    signed: int = 0
-    """Leaves under the checkpoint."""
-    unsigned: int = 0
-    """Events that no checkpoint covers yet."""
-    checkpoints: int = 0
-    let_go: list[tuple[int, int]] = field(default_factory=list)
-    """Runs of sequences that the retention policy let go of: not there, and said so. Their leaves are."""
-    let_go_events: int = 0
-    complete: bool = True
-    """False: an export of some events only; that others are not in it is no finding."""
-    notes: list[str] = field(default_factory=list)
-    root: str = ""
-    seconds: float = 0.0
-    finding: Finding | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Nothing is wrong."""
-        return self.finding is None
-
-    def as_dict(self) -> dict[str, Any]:
-        """For a program."""
-        return asdict(self) | {"ok": self.ok}
-
-    def found(self, finding: Finding | None) -> None:
-        """Keep the first finding: one about an event before one about none, then by sequence."""
-        if finding is not None and (self.finding is None or _rank(finding) < _rank(self.finding)):
-            self.finding = finding
 
 
 class Chunk(NamedTuple):
@@ -92,56 +24,6 @@ class Chunk(NamedTuple):
     hashes: bytes
     events: Callable[[], Sequence[Event | None]]
     """The events themselves; asked for when something is wrong. None: it cannot be read."""
-
-
-class Roots:
-    """Leaf hashes in the order of the tree against the checkpoints over them."""
-
-    def __init__(self, left: Frontier, checkpoints: Iterable[Checkpoint]) -> None:
-        self.frontier = left
-        self._due = deque(sorted((one for one in checkpoints if one.size >= left.size), key=lambda one: one.size))
-        self.passed = 0
-        """Checkpoints that hold."""
-        self.finding: Finding | None = None
-        self._since: Run | None = None
-
-    def take(self, run: Run) -> None:
-        """The next leaves."""
-        at = 0
-        while self.finding is None and at < run.leaves:
-            if self._since is None:
-                self._since = run.part(run.first + at, run.last)
-            end = run.leaves
-            if self._due and self._due[0].size - self.frontier.size < end - at:
-                end = at + self._due[0].size - self.frontier.size
-            self.frontier.extend(run.hashes[at * HASH_BYTES : end * HASH_BYTES])
-            at = end
-            self._compare(run.first + at - 1)
-
-    def _compare(self, last: int) -> None:
-        while self._due and self._due[0].size == self.frontier.size and self.finding is None:
-            due = self._due.popleft()
-            if due.root == self.frontier.root():
-                self.passed += 1
-                self._since = None
-            else:
-                first = self._since.first if self._since is not None else last
-                what = (
-                    f"the leaf hashes of the events {first} to {last} do not lead to the root that was signed over"
-                    f" {due.size} leaves: one of these events was changed, and its hash with it"
-                )
-                self.finding = Finding(Kind.ALTERED, first, what, last, self._since.stream if self._since else "")
-
-    def end(self, right: Iterable[tuple[int, bytes]]) -> Finding | None:
-        """After the last leaf: the subtrees that follow, ``(level, root)``, and the checkpoint over all."""
-        for level, root in right:
-            if self.finding is None:
-                self.frontier.append_perfect(root, level)
-                self._compare(0)
-        if self.finding is None and self._due:
-            what = f"there are {self.frontier.size} leaves, and {self._due[-1].size} were signed"
-            self.finding = Finding(Kind.MISSING, 0, what)
-        return self.finding
 
 
 class Matcher:
@@ -358,7 +240,3 @@ class Matcher:
 
 def _missing(first: int, last: int) -> str:
     return f"event {first} is missing" if first == last else f"events {first} to {last} are missing"
-
-
-def _rank(finding: Finding) -> tuple[bool, int]:
-    return (finding.sequence == 0, finding.sequence)
