@@ -34,6 +34,8 @@ class PlatformAudit:
         self._identity = identity
         self.instance = instance or f"{identity}-{secrets.token_hex(4)}"
         self._seq = 0
+        self._unused: list[int] = []
+        """Numbers of events that were not stored: they are given out again, for a gap says that an event is missing."""
 
     async def record(
         self,
@@ -57,33 +59,38 @@ class PlatformAudit:
         Raises:
             NotRecordedError: it is not known to be stored.
         """
-        self._seq += 1
-        data = AuditRecord(
-            stage=stage,
-            call=secrets.token_hex(16),
-            seq=self._seq,
-            actor=actor,
-            method="platform",
-            target=target,
-            reason=reason,
-            details=details,
-            **more,
-        )
+        call = secrets.token_hex(16)
+        fields = {"actor": actor, "target": target, "reason": reason, "details": details, "method": "platform"}
+        return await self.step(AuditRecord(stage=stage, call=call, **fields, **more), subject=target)
+
+    async def step(self, data: AuditRecord, subject: str = "") -> AuditEvent:
+        """Stores an event of a call; its number is put in.
+
+        Raises:
+            NotRecordedError: it is not known to be stored.
+        """
+        number = self._next()
+        stage = str(data.stage)
         event = AuditEvent(
-            id=f"{self.instance}-{self._seq}-{secrets.token_hex(8)}",
+            id=f"{self.instance}-{number}-{secrets.token_hex(8)}",
             source=source(self._identity, self.instance),
-            type=f"opsbus.audit.v1.{stage.value}",
-            subject=target or None,
+            type=f"opsbus.audit.v1.{stage}",
+            subject=subject or data.tool or None,
             time=datetime.now(UTC),
-            data=data,
+            data=data.model_copy(update={"seq": number}),
         )
         try:
-            await publish(self._js, audit_subject(self._identity, stage.value), event, event.id)
+            await publish(self._js, audit_subject(self._identity, stage), event, event.id)
         except (errors.Error, js_errors.Error, TimeoutError, OSError) as error:
-            raise NotRecordedError(
-                f"the record did not take the event {stage.value} ({type(error).__name__})"
-            ) from None
+            self._unused.append(number)
+            raise NotRecordedError(f"the record did not take the event {stage} ({type(error).__name__})") from None
         return event
+
+    def _next(self) -> int:
+        if self._unused:
+            return self._unused.pop()
+        self._seq += 1
+        return self._seq
 
 
 async def record_once(

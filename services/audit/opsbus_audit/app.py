@@ -11,10 +11,13 @@ from opsbus import Worker, tasks
 from opsbus.logs import get as get_log
 from opsbus.nats_client import connect
 from opsbus.personal import Persons
+from opsbus.platform_audit import PlatformAudit
 from opsbus.settings import SettingsError
+from opsbus_audit import gaps
 from opsbus_audit.call_tools import get_call, summarize_calls
+from opsbus_audit.closing import Closing
 from opsbus_audit.consumer import StreamConsumer
-from opsbus_audit.metrics import ConsumerMetrics
+from opsbus_audit.metrics import ConsumerMetrics, StoreMetrics
 from opsbus_audit.proof.part import checkpoint_signer
 from opsbus_audit.proof.tree import adopt, provable
 from opsbus_audit.read_tools import BUDGET_BYTES, read_events
@@ -54,11 +57,17 @@ def _parts(
     made: Worker, settings: AuditSettings, store: AuditStore, client: Client, stack: AsyncExitStack
 ) -> Iterator[Coroutine[None, None, None]]:
     """All that goes on beside the calls; each part ends with the worker."""
-    metrics = ConsumerMetrics()
+    metrics = StoreMetrics()
     yield metrics.show_on(made, settings)
     yield StreamConsumer(client, store, metrics, get_log(NAME, part="consumer"), settings.batch_max).run()
     js = client.jetstream()
-    yield keep(store, js, settings.retention, provable(), settings.retention_every_s, get_log(NAME, part="retention"))
+    record = PlatformAudit(js, NAME)
+    closing = Closing(store, js, record, metrics, settings.close_after_s, get_log(NAME, part="closing"))
+    yield closing.run()
+    yield gaps.watch(store, record, metrics, settings.gap_after_s, get_log(NAME, part="gaps"))
+    yield keep(
+        store, record, settings.retention, provable(), settings.retention_every_s, get_log(NAME, part="retention")
+    )
     if settings.checkpoint_key_file is not None:
         yield checkpoint_signer(made, settings, store, js).run()
     if settings.sink_url is not None:

@@ -23,6 +23,7 @@ app.command("export")(cli_read.export)
 app.command("shadow")(cli_read.shadow)
 app.command("report")(cli_read.report)
 app.command("verify")(cli_proof.verify)
+app.command("gaps")(cli_proof.gaps)
 app.command("key")(cli_proof.key)
 app.command("witness")(cli_proof.witness)
 

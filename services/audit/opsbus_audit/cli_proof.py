@@ -1,4 +1,4 @@
-"""``opsbus audit verify``, ``witness`` and ``key``. Only typer is imported here."""
+"""``opsbus audit verify``, ``gaps``, ``witness`` and ``key``. Only typer is imported here."""
 
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +53,20 @@ def verify(
         database_url=database_url,
         folder=data,
     )
+
+
+def gaps(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each run of missing numbers.")] = False,
+    database_url: Store = None,
+    data: Folder = ".opsbus",
+) -> None:
+    """List events that their sources numbered and that the store does not have.
+
+    Exit codes: 0 nothing is missing; 3 something is; 1 the store could not be read.
+    """
+    from opsbus_audit import commands_gaps
+
+    commands_gaps.gaps(as_json=as_json, database_url=database_url, folder=data)
 
 
 def key(

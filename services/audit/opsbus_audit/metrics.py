@@ -46,3 +46,18 @@ class ConsumerMetrics(Collector):
                     runtime.metrics.registry.register(self)
                     return
             await asyncio.sleep(_LOOK_EVERY_S)
+
+
+class StoreMetrics(ConsumerMetrics):
+    """And what the store shows of the record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        prefix, registry = "opsbus_audit", self.registry
+        self.missing = Gauge(
+            f"{prefix}_missing_events", "Events that their sources numbered and that never came.", registry=registry
+        )
+        self.open_calls = Gauge(f"{prefix}_open_calls", "Calls without an end, seen here.", registry=registry)
+        self.closed_calls = Counter(
+            f"{prefix}_calls_closed", "Calls closed as unknown, for nobody recorded their end.", registry=registry
+        )

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from nats.aio.msg import Msg
 from pydantic import ValidationError
@@ -90,9 +90,43 @@ def read_event(payload: bytes) -> tuple[AuditEvent | None, str]:
         return None, f"{where + ': ' if where else ''}{first['msg']}"[:_FAULT_MAX]
 
 
+class Note(NamedTuple):
+    """What an event says that no column holds: its number at its source, and the deadline of its call."""
+
+    sequence: int
+    source: str
+    number: int
+    stage: str
+    call: str
+    deadline_ms: int
+    stored_ns: int
+
+
 def row(message: Stored) -> dict[str, Any]:
-    """The row of a message. One that cannot be read is kept too, flagged, with what its subject tells."""
+    """The row of a message."""
+    return row_and_note(message)[0]
+
+
+def row_and_note(message: Stored) -> tuple[dict[str, Any], Note | None]:
+    """The row of a message, and what else an event says. One that cannot be read is kept too, flagged, with what its
+    subject tells."""
     event, fault = read_event(message.payload)
+    columns = _columns(message, event, fault)
+    if event is None:
+        return columns, None
+    data = event.data
+    return columns, Note(
+        sequence=message.sequence,
+        source=columns["event_source"],
+        number=data.seq,
+        stage=columns["stage"],
+        call=columns["call"],
+        deadline_ms=data.deadline_ms,
+        stored_ns=message.stored_ns,
+    )
+
+
+def _columns(message: Stored, event: AuditEvent | None, fault: str) -> dict[str, Any]:
     tokens = message.subject.split(".")
     emitter, stage = (tokens[1], tokens[2]) if len(tokens) == 3 else ("", "")
     if event is not None and str(event.data.stage) != stage:

@@ -27,6 +27,12 @@ class AuditSettings(Settings):
     timeout_s: float = Field(default=10.0, gt=0, le=25, description="A statement, at most.")
     batch_max: int = Field(default=500, ge=1, le=2_000, description="Events in one transaction, at most.")
 
+    close_after_s: float = Field(
+        default=60.0, ge=0.1, le=86_400, description="After its deadline, a call without an end is closed as unknown."
+    )
+    gap_after_s: float = Field(
+        default=60.0, ge=0.1, le=86_400, description="A number of a source that is missing so long is a gap."
+    )
     retention: list[RetentionRule] = Field(
         default=[], description="How long the store keeps what; the first rule that matches decides. Empty: for ever."
     )

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 from sqlalchemy import ARRAY, any_, func, literal, select
@@ -12,18 +12,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from opsbus.database import create_schema, open_engine, serialize
 from opsbus.personal import Persons
-from opsbus_audit import tables
+from opsbus_audit import sources, tables
+from opsbus_audit.open_calls import OpenCalls
 from opsbus_audit.partitions import Month, add_months, is_partitioned, month_of
 from opsbus_audit.proof import tree
 from opsbus_audit.proof.note import VerifierKey
-from opsbus_audit.record import COLUMNS, Stored, row
+from opsbus_audit.record import COLUMNS, Note, Stored, row_and_note
 
 _event = tables.event
 _INSERT = f"INSERT OR IGNORE INTO {_event.name} ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - names of this program
 
 
-Prepared = list[dict[str, Any]]
-"""Rows by column."""
+class Prepared(NamedTuple):
+    """A batch, read."""
+
+    rows: list[dict[str, Any]]
+    """By column."""
+    notes: list[Note]
+    """Of those that are events."""
 
 
 class CopyError(OSError):
@@ -52,6 +58,7 @@ class AuditStore:
         self._months: set[Month] = set()
         self.verifier_keys: list[VerifierKey] = []
         """Of whoever signs, or signed, this store's tree."""
+        self.open_calls = OpenCalls()
 
     async def create(self) -> None:
         """Create the table when it is missing.
@@ -67,7 +74,8 @@ class AuditStore:
 
     def prepare(self, messages: Sequence[Stored]) -> Prepared:
         """The rows of messages of one life of the stream: all the work that needs no database."""
-        return [row(message) for message in messages]
+        read = [row_and_note(message) for message in messages]
+        return Prepared([row for row, _ in read], [note for _, note in read if note is not None])
 
     async def append(self, prepared: Prepared) -> Written:
         """Store a batch in one transaction; what is stored already, by sequence, is left as it is.
@@ -76,22 +84,25 @@ class AuditStore:
             sqlalchemy.exc.SQLAlchemyError, OSError, TimeoutError: nothing of the batch is stored, as far as is known.
         """
         try:
-            return await self._append(prepared)
+            written = await self._append(prepared)
         except (SQLAlchemyError, OSError):
             # Whatever it was: a month may not have been made after all, or was let go of meanwhile.
             self._months.clear()
             raise
+        self.open_calls.saw(prepared.notes)
+        return written
 
-    async def _append(self, rows: list[dict[str, Any]]) -> Written:
+    async def _append(self, prepared: Prepared) -> Written:
         async with self.engine.begin() as connection:
             # Two instances would not see each other's event ids before they commit.
             await serialize(connection, _event.name)
-            fresh = await _not_yet_stored(connection, rows)
+            fresh = await _not_yet_stored(connection, prepared.rows)
             await _mark_duplicates(connection, fresh)
             await self._make_months(connection, fresh)
             if fresh:
                 await _insert(connection, fresh)
                 await tree.append(connection, fresh)
+                await sources.count(connection, prepared.notes)
         return Written(
             new=len(fresh),
             unreadable=sum(item["unreadable"] for item in fresh),

@@ -84,6 +84,17 @@ event = Table(
 )
 """`stream` names one life of the stream (its name and creation time): a stream made anew counts from 1 again."""
 
+source = Table(
+    "audit_source",
+    metadata,
+    Column("source", String(256), primary_key=True),
+    Column("last", BigInteger, nullable=False),
+    Column("seen_us", BigInteger, nullable=False),
+    Column("missing", Text, nullable=False),
+    Column("told", Text, nullable=False),
+)
+"""How far each process that writes events has counted. ``missing`` and ``told`` are JSON lists of runs of numbers."""
+
 hold = Table(
     "audit_hold",
     metadata,

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 
-from nats.js import JetStreamContext
 from sqlalchemy import ColumnElement
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,14 +18,13 @@ ACTOR = "audit"
 
 async def keep(
     store: AuditStore,
-    js: JetStreamContext,
+    record: PlatformAudit,
     rules: Sequence[RetentionRule],
     provable: ColumnElement[bool],
     every_s: float,
     log: Log,
 ) -> None:
     """Apply the rules for ever. What is about to be let go is recorded first; when that fails nothing is deleted."""
-    record = PlatformAudit(js, ACTOR)
     while rules:
         try:
             await once(store, record, rules, provable, log)
