@@ -168,6 +168,30 @@ def test_a_file_whose_events_are_stored_does_not_grow(tmp_path: Path) -> None:
     assert queue.bytes_on_disk < 2 * EMPTY_FROM_BYTES
 
 
+def test_what_is_sent_at_once_is_on_disk_meanwhile(tmp_path: Path) -> None:
+    dead = spool(tmp_path)
+    queue = Queue(10, dead)
+    done, failed, open_ = (queue.hold(event(number)) for number in range(3))
+    queue.release(done)
+    assert queue.put_held(failed)
+    assert [one.event for one in queue.take(5)] == [event(1)]
+    assert open_.place is not None
+    _let_go(dead)
+    after = Queue(10, spool(tmp_path))
+    after.take_over()
+    assert drain(after) == [event(1), event(2)]
+
+
+def test_what_is_sent_at_once_behind_others_is_not_sent_twice(tmp_path: Path) -> None:
+    queue = Queue(10, spool(tmp_path))
+    for number in range(20):
+        queue.put(event(number))
+    held = queue.hold(event(20))
+    assert [one.id for one in drain(queue)] == [f"edge-{number}" for number in range(20)]
+    queue.release(held)
+    assert len(queue) == 0
+
+
 def test_the_bound_refuses_and_twice_the_bound_loses(tmp_path: Path) -> None:
     queue = Queue(10, spool(tmp_path, MIB))
     taken = 0

@@ -82,15 +82,17 @@ class AuditLog:
 
     def write(self, stage: Stage | PlatformStage, record: dict[str, Any], traceparent: str | None = None) -> None:
         """Record soon. Beyond twice the bound, which the ends of calls can reach, an event is lost and counted."""
-        self._put(self._maker.make(stage, record, traceparent))
+        event = self._maker.make(stage, record, traceparent)
+        self._queued(self._queue.put(event), event)
 
     async def store(self, stage: Stage, record: dict[str, Any], traceparent: str | None = None) -> bool:
         """Record now; True when the stream has acknowledged.
 
-        An event that was not acknowledged goes into the buffer all the same: its number is taken, and under its id the
-        stream keeps it once.
+        An event that was not acknowledged is queued all the same: its number is taken, and under its id the stream
+        keeps it once.
         """
-        event = self._maker.make(stage, record, traceparent)
+        held = self._queue.hold(self._maker.make(stage, record, traceparent))
+        event = held.event
         try:
             if not self._nc.is_connected:
                 raise nats.errors.ConnectionReconnectingError
@@ -99,8 +101,12 @@ class AuditLog:
             )
         except _ERRORS as error:
             self._fail(error)
-            self._put(event)
+            self._queued(self._queue.put_held(held), event)
             return False
+        except asyncio.CancelledError:
+            self._queued(self._queue.put_held(held), event)
+            raise
+        self._queue.release(held)
         self._metrics.audit_events.labels("stored").inc()
         return True
 
@@ -121,8 +127,8 @@ class AuditLog:
         self._queue.close()
         return lost
 
-    def _put(self, event: Event) -> None:
-        if not self._queue.put(event):
+    def _queued(self, taken: bool, event: Event) -> None:
+        if not taken:
             self._metrics.audit_events.labels("lost").inc()
             log.error("audit event lost", id=event.id, subject=event.subject)
             return

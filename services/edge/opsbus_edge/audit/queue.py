@@ -88,6 +88,24 @@ class Queue:
         self._memory.append(Waiting(event, None))
         return True
 
+    def hold(self, event: Event) -> Waiting:
+        """Write an event that is being sent at once, past the queue; then ``release`` it, or ``put_held``."""
+        # Behind others on disk it would be read back, and sent, beside this.
+        place = self._spool.append(event) if self._spool is not None and not self._on_disk else None
+        return Waiting(event, place)
+
+    def release(self, held: Waiting) -> None:
+        """The stream has it."""
+        if held.place is not None and self._spool is not None:
+            self._spool.stored([held.place])
+
+    def put_held(self, held: Waiting) -> bool:
+        """It was not taken: queue it; False when there is no room for it, nowhere."""
+        if held.place is None:
+            return self.put(held.event)
+        self._memory.append(held)
+        return True
+
     def take(self, count: int) -> list[Waiting]:
         """The next events, until ``stored`` or ``give_back``."""
         if not self._memory:
