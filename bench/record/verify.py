@@ -20,7 +20,7 @@ from opsbus_audit import tables
 from opsbus_audit.export.manifest import described, write_manifest
 from opsbus_audit.proof import bundle, tree
 from opsbus_audit.proof.checkpoint import Checkpoint, Entry
-from opsbus_audit.proof.leaf import Event
+from opsbus_audit.proof.leaf import Event, leaf_of
 from opsbus_audit.proof.line import line
 from opsbus_audit.proof.note import SigningKey, read_key
 from opsbus_audit.proof.offline import verify_folder
@@ -62,16 +62,10 @@ async def make(folder: Path, count: int, key: SigningKey) -> None:
         for start in range(1, count + 1, BATCH):
             events = [event(number) for number in range(start, min(start + BATCH, count + 1))]
             file.writelines(line(one) for one in events)
-            rows = [
-                {
-                    "stream": LIFE, "sequence": one.sequence, "stored_ns": one.time_ns, "subject": one.subject,
-                    "headers": json.dumps({"Nats-Msg-Id": one.id}), "payload": one.data,
-                }
-                for one in events
-            ]  # fmt: skip
+            leaves = [tree.Leaf(LIFE, one.sequence, leaf_of(*one)) for one in events]
             async with store.engine.begin() as connection:
-                await tree.append(connection, rows)
-                frontier = await tree.frontier_of(connection)
+                frontier = await tree.lock(connection)
+                await connection.run_sync(tree.append, frontier, leaves)
                 proof = await tree.consistency(connection, old, frontier.size)
                 entry = Entry(old, tuple(proof), Checkpoint(key.name, frontier.size, frontier.root()).signed(key))
                 row = {"size": frontier.size, "entry": str(entry), "signed_us": 0, "published": True}

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, TypeDecorator, event, text
+from sqlalchemy import DateTime, Dialect, Engine, TypeDecorator, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -101,7 +101,27 @@ def open_engine(
         address = Path(url.database).expanduser().resolve().as_uri() + "?mode=ro"
         url = url.set(database=address.replace("file://", "file:", 1), query={"uri": "true"})
     engine = create_async_engine(url, connect_args={"timeout": timeout_s})
+    if not read_only:
+        _durable(engine.sync_engine, foreign_keys)
+    return engine
 
+
+def open_sqlite(given: str, timeout_s: float = 10.0) -> Engine:
+    """An engine for a thread that writes to a SQLite file much at a time, beside one of ``open_engine``: there every
+    statement waits its turn in the loop.
+
+    Raises:
+        ValueError: another kind of database, or none in a file.
+    """
+    url = database_url(given)
+    if url.drivername != "sqlite+aiosqlite" or not url.database or url.database == ":memory:":
+        raise ValueError("only a SQLite file can be written to from a second engine")
+    engine = create_engine(url.set(drivername="sqlite+pysqlite"), connect_args={"timeout": timeout_s})
+    _durable(engine, foreign_keys=False)
+    return engine
+
+
+def _durable(engine: Engine, foreign_keys: bool) -> None:
     def pragmas(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
         # FULL: what was committed survives a power cut.
@@ -110,9 +130,7 @@ def open_engine(
             cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 
-    if not read_only:
-        event.listen(engine.sync_engine, "connect", pragmas)
-    return engine
+    event.listen(engine, "connect", pragmas)
 
 
 async def create_schema(engine: AsyncEngine, metadata: MetaData, timeout_s: float = 15.0) -> None:

@@ -2,9 +2,10 @@
 refused here."""
 
 import json
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, NamedTuple
 
 from nats.aio.msg import Msg
@@ -18,7 +19,8 @@ _SEARCH_TEXT_MAX = 4_000
 _FAULT_MAX = 300
 COLUMNS = tuple(column.name for column in tables.event.columns)
 """Of a row, in its order."""
-_encode = json.JSONEncoder(ensure_ascii=True).encode
+Row = tuple[Any, ...]
+"""Values in the order of ``COLUMNS``."""
 _V1_TOKENS = 9
 """``$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>...``; a longer form has domain and account hash before them."""
 
@@ -47,8 +49,7 @@ OUTCOMES: dict[str, Outcome] = {
 }
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """A message as the stream holds it."""
 
     stream: str
@@ -64,14 +65,8 @@ def stored(message: Msg, stream: str) -> Stored:
     # The client's own metadata has the time as a float, which forgets nanoseconds; a proof needs them.
     tokens = message.reply.split(".")
     sequence, nanoseconds = (tokens[5], tokens[7]) if len(tokens) == _V1_TOKENS else (tokens[7], tokens[9])
-    return Stored(
-        stream=stream,
-        sequence=int(sequence),
-        subject=message.subject,
-        stored_ns=int(nanoseconds),
-        headers=dict(message.headers or {}),
-        payload=message.data,
-    )
+    headers = dict(message.headers) if message.headers else {}
+    return Stored(stream, int(sequence), message.subject, int(nanoseconds), headers, message.data)
 
 
 def outcome_of(record: AuditRecord) -> Outcome | None:
@@ -103,88 +98,70 @@ class Note(NamedTuple):
 
 
 def row(message: Stored) -> dict[str, Any]:
-    """The row of a message."""
-    return row_and_note(message)[0]
+    """The row of a message, by column."""
+    return dict(zip(COLUMNS, row_and_note(message)[0], strict=True))
 
 
-def row_and_note(message: Stored) -> tuple[dict[str, Any], Note | None]:
+def row_and_note(message: Stored) -> tuple[Row, Note | None]:
     """The row of a message, and what else an event says. One that cannot be read is kept too, flagged, with what its
     subject tells."""
     event, fault = read_event(message.payload)
-    columns = _columns(message, event, fault)
+    subject, emitter, said = _subject(message.subject)
+    head = (message.stream, message.sequence, subject, message.stored_ns, _as_json(message.headers), message.payload)
     if event is None:
-        return columns, None
+        text = _clean(message.payload.decode("utf-8", "replace"), _SEARCH_TEXT_MAX)
+        unreadable = (
+            *head, True, _clean(fault, _FAULT_MAX), None, "", "", message.stored_ns // 1_000, emitter,
+            _clean(said, 64), "", "", "", "", emitter, False, "", "", "", text,
+        )  # fmt: skip
+        return unreadable, None
     data = event.data
-    return columns, Note(
-        sequence=message.sequence,
-        source=columns["event_source"],
-        number=data.seq,
-        stage=columns["stage"],
-        call=columns["call"],
-        deadline_ms=data.deadline_ms,
-        stored_ns=message.stored_ns,
+    stage, outcome, executed, error = str(data.stage), outcome_of(data), data.executed, data.error
+    if stage != said:
+        fault = _clean(f"the subject says stage {said!r}, the event {stage!r}", _FAULT_MAX)
+    source, kept_stage, call = _clean(event.source, 256), _clean(stage, 64), _clean(data.call, 64)
+    row = (
+        *head,
+        False,
+        fault,
+        None,
+        _clean(event.id, 64),
+        source,
+        _micros(event.time),
+        emitter,
+        kept_stage,
+        call,
+        _clean(data.actor, 256),
+        _clean(data.method, 64),
+        _clean(data.tool, 512),
+        _clean(data.service, 64) if data.service else emitter,
+        data.mutating,
+        outcome.value if outcome else "",
+        executed.value if executed else "",
+        _clean(str(error), 64) if error else "",
+        _clean(_words(data), _SEARCH_TEXT_MAX),
     )
+    return row, Note(message.sequence, source, data.seq, kept_stage, call, data.deadline_ms, message.stored_ns)
 
 
-def _columns(message: Stored, event: AuditEvent | None, fault: str) -> dict[str, Any]:
-    tokens = message.subject.split(".")
-    emitter, stage = (tokens[1], tokens[2]) if len(tokens) == 3 else ("", "")
-    if event is not None and str(event.data.stage) != stage:
-        fault = f"the subject says stage {stage!r}, the event {str(event.data.stage)!r}"
-    columns: dict[str, Any] = {
-        "stream": message.stream,
-        "sequence": message.sequence,
-        "subject": _clean(message.subject, 256),
-        "stored_ns": message.stored_ns,
-        "headers": _encode(message.headers),
-        "payload": message.payload,
-        "unreadable": event is None,
-        "fault": _clean(fault, _FAULT_MAX),
-        "duplicate_of": None,
-        "event_id": "",
-        "event_source": "",
-        "time_us": message.stored_ns // 1_000,
-        "emitter": _clean(emitter, 64),
-        "stage": _clean(stage, 64),
-        "call": "",
-        "actor": "",
-        "method": "",
-        "tool": "",
-        "service": _clean(emitter, 64),
-        "mutating": False,
-        "outcome": "",
-        "executed": "",
-        "error": "",
-        "search_text": "",
-    }
-    if event is None:
-        columns["search_text"] = _clean(message.payload.decode("utf-8", "replace"), _SEARCH_TEXT_MAX)
-    else:
-        columns.update(_read_columns(event, emitter))
-    return columns
-
-
-def _read_columns(event: AuditEvent, emitter: str) -> dict[str, Any]:
-    data = event.data
+def _words(data: AuditRecord) -> str:
+    """What a search for words looks at."""
     words = [data.reason, data.message, data.change_id, data.rule, data.client]
     if data.arguments:
         words.append(json.dumps(data.arguments, ensure_ascii=False, default=str))
-    return {
-        "event_id": _clean(event.id, 64),
-        "event_source": _clean(event.source, 256),
-        "time_us": _micros(event.time),
-        "stage": _clean(str(data.stage), 64),
-        "call": _clean(data.call, 64),
-        "actor": _clean(data.actor, 256),
-        "method": _clean(data.method, 64),
-        "tool": _clean(data.tool, 512),
-        "service": _clean(data.service or emitter, 64),
-        "mutating": data.mutating,
-        "outcome": outcome_of(data) or "",
-        "executed": data.executed.value if data.executed else "",
-        "error": _clean(str(data.error or ""), 64),
-        "search_text": _clean(" ".join(word for word in words if word), _SEARCH_TEXT_MAX),
-    }
+    return " ".join([word for word in words if word])
+
+
+@lru_cache(maxsize=1_024)
+def _subject(subject: str) -> tuple[str, str, str]:
+    """As it is kept, who emitted its events, and which stage it says."""
+    tokens = subject.split(".")
+    emitter, stage = (tokens[1], tokens[2]) if len(tokens) == 3 else ("", "")
+    return _clean(subject, 256), _clean(emitter, 64), stage
+
+
+def _as_json(headers: dict[str, str]) -> str:
+    return "{" + ", ".join([f"{_quoted(name)}: {_quoted(value)}" for name, value in headers.items()]) + "}"
 
 
 def _clean(value: str, most: int) -> str:
@@ -193,9 +170,9 @@ def _clean(value: str, most: int) -> str:
         value = value.encode("utf-8", "replace").decode("utf-8")
     if "\x00" in value:
         value = value.replace("\x00", "")
-    return value if len(value) <= most else value[:most]
+    return value[:most]
 
 
 def _micros(moment: datetime) -> int:
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(microseconds=1)
+    since = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

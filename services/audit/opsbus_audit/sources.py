@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from opsbus_audit import tables
 from opsbus_audit.record import Note
@@ -76,7 +76,7 @@ def _without(missing: list[Run], number: int) -> list[Run]:
     return [*missing[:at], *rest, *missing[at + 1 :]]
 
 
-async def count(connection: AsyncConnection, notes: Sequence[Note]) -> None:
+def count(connection: Connection, notes: Sequence[Note]) -> None:
     """Count a batch of events, in the transaction that stores them."""
     numbers: dict[str, list[int]] = {}
     for note in notes:
@@ -86,7 +86,7 @@ async def count(connection: AsyncConnection, notes: Sequence[Note]) -> None:
         return
     known = {
         found.source: Counted(found.last, runs_of(found.missing))
-        for found in await connection.execute(select(_source).where(_source.c.source.in_(numbers)))
+        for found in connection.execute(select(_source).where(_source.c.source.in_(numbers)))
     }
     now_us = time.time_ns() // 1_000
     counted = {source: known.get(source, Counted(0, [])).and_(found, now_us) for source, found in numbers.items()}
@@ -97,7 +97,7 @@ async def count(connection: AsyncConnection, notes: Sequence[Note]) -> None:
     insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     statement = insert(_source)
     changed = {name: statement.excluded[name] for name in ("last", "missing", "seen_us")}
-    await connection.execute(statement.on_conflict_do_update(index_elements=["source"], set_=changed), rows)
+    connection.execute(statement.on_conflict_do_update(index_elements=["source"], set_=changed), rows)
 
 
 async def missing(engine: AsyncEngine, before_us: int | None = None) -> list[Missing]:

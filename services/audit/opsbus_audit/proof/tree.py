@@ -4,9 +4,9 @@ neither; and what proofs are made of. Signing is signer.py's matter.
 
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import and_, exists, func, insert, select, update
+from sqlalchemy import Connection, and_, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql import ColumnElement
@@ -33,19 +33,26 @@ def event_of(row: Mapping[str, Any]) -> Event:
     return Event(row["sequence"], row["stored_ns"], row["subject"], id, bytes(row["payload"]))
 
 
-async def append(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> int:
+class Leaf(NamedTuple):
+    """The leaf of an event, on its way into the tree."""
+
+    stream: str
+    sequence: int
+    hash: bytes
+
+
+def append(connection: Connection, frontier: Frontier, leaves: Sequence[Leaf]) -> int:
     """Append the leaves of events that this transaction stores, in their order. One that has a leaf gets no other.
+
+    Args:
+        frontier: What ``locked`` gave in this transaction; it goes on from there.
 
     Returns:
         Leaves that were added.
     """
-    if not rows:
-        return 0
-    await lock(connection)
-    fresh = await _without_leaf(connection, rows)
+    fresh = _without_leaf(connection, leaves)
     if not fresh:
         return 0
-    frontier = await frontier_of(connection)
     runs = list(_runs(fresh, frontier.size))
     nodes: list[dict[str, Any]] = []
 
@@ -55,7 +62,7 @@ async def append(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]])
 
     for run in runs:
         frontier.extend(run.hashes, keep)
-    await connection.execute(
+    connection.execute(
         insert(tables.leaves),
         [
             {"position": run.position, "stream": run.stream, "first": run.first, "last": run.last, "hashes": run.hashes}
@@ -63,9 +70,9 @@ async def append(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]])
         ],
     )
     if nodes:
-        await connection.execute(insert(tables.node), nodes)
+        connection.execute(insert(tables.node), nodes)
     changed = update(tables.tree).where(tables.tree.c.id == _ID)
-    await connection.execute(changed.values(size=frontier.size, frontier=frontier.dump()))
+    connection.execute(changed.values(size=frontier.size, frontier=frontier.dump()))
     return len(fresh)
 
 
@@ -80,8 +87,8 @@ async def adopt(engine: AsyncEngine) -> int:
     added = 0
     async with engine.begin() as connection:
         await serialize(connection, tables.event.name)
-        await lock(connection)
-        if (await frontier_of(connection)).size:
+        frontier = await lock(connection)
+        if frontier.size:
             return 0
         order = select(event.stream).group_by(event.stream).order_by(func.min(event.stored_ns))
         for stream in (await connection.execute(order)).scalars().all():
@@ -92,7 +99,8 @@ async def adopt(engine: AsyncEngine) -> int:
                 rows = (await connection.execute(statement)).mappings().all()
                 if not rows:
                     break
-                added += await append(connection, [dict(row) for row in rows])
+                leaves = [Leaf(stream, row["sequence"], leaf_of(*event_of(dict(row)))) for row in rows]
+                added += await connection.run_sync(append, frontier, leaves)
                 after = rows[-1]["sequence"]
     return added
 
@@ -188,42 +196,60 @@ def provable() -> ColumnElement[bool]:
     )
 
 
-async def lock(connection: AsyncConnection) -> None:
-    """From here on nobody else appends. On SQLite the first write begins the transaction: reads before it are none."""
+async def lock(connection: AsyncConnection) -> Frontier:
+    """``locked``, of an asynchronous connection."""
+    return await connection.run_sync(locked)
+
+
+def locked(connection: Connection) -> Frontier:
+    """The tree as it is; from here on nobody else appends, until the transaction ends. On SQLite the first write begins
+    it: reads before it are not part of it.
+
+    Raises:
+        ProofError: what the store has is no frontier.
+    """
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    column = tables.tree.c
     row = dialect.insert(tables.tree).values(id=_ID, size=0, frontier=b"")
-    await connection.execute(row.on_conflict_do_nothing())
-    await connection.execute(update(tables.tree).where(tables.tree.c.id == _ID).values(size=tables.tree.c.size))
+    # An update that changes nothing holds the row, and in the same statement says what it is.
+    held = row.on_conflict_do_update(index_elements=[column.id], set_={"size": column.size})
+    found = connection.execute(held.returning(column.size, column.frontier)).one()
+    return Frontier.load(found.size, bytes(found.frontier))
 
 
-async def _without_leaf(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _without_leaf(connection: Connection, leaves: Sequence[Leaf]) -> Sequence[Leaf]:
     column = tables.leaves.c
     known: dict[str, list[tuple[int, int]]] = {}
-    for stream in {row["stream"] for row in rows}:
-        mine = [row["sequence"] for row in rows if row["stream"] == stream]
+    for stream in {leaf.stream for leaf in leaves}:
+        mine = [leaf.sequence for leaf in leaves if leaf.stream == stream]
         statement = select(column.first, column.last).where(
             column.stream == stream, column.first <= max(mine), column.last >= min(mine)
         )
-        known[stream] = [(first, last) for first, last in (await connection.execute(statement)).all()]
+        found = connection.execute(statement).all()
+        if found:
+            known[stream] = [(first, last) for first, last in found]
+    if not known:
+        return leaves
     return [
-        row
-        for row in rows
-        if not any(first <= row["sequence"] <= last for first, last in known[row["stream"]])
+        leaf
+        for leaf in leaves
+        if not any(first <= leaf.sequence <= last for first, last in known.get(leaf.stream, ()))
     ]  # fmt: skip
 
 
-def _runs(rows: Iterable[Mapping[str, Any]], position: int) -> Iterable[Run]:
-    stream, first, hashes = "", 0, bytearray()
-    for row in rows:
-        if hashes and (row["stream"] != stream or row["sequence"] != first + len(hashes) // HASH_BYTES):
-            yield Run(position, stream, first, bytes(hashes))
-            position += len(hashes) // HASH_BYTES
+def _runs(leaves: Iterable[Leaf], position: int) -> Iterable[Run]:
+    run_of, first, due, hashes = "", 0, 0, list[bytes]()
+    for stream, sequence, hash in leaves:
+        if hashes and (sequence != due or stream != run_of):
+            yield Run(position, run_of, first, b"".join(hashes))
+            position += len(hashes)
             hashes.clear()
         if not hashes:
-            stream, first = row["stream"], row["sequence"]
-        hashes += leaf_of(*event_of(row))
+            run_of, first = stream, sequence
+        hashes.append(hash)
+        due = sequence + 1
     if hashes:
-        yield Run(position, stream, first, bytes(hashes))
+        yield Run(position, run_of, first, b"".join(hashes))
 
 
 async def _perfect(connection: AsyncConnection, level: int, index: int) -> bytes:
