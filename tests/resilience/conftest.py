@@ -15,19 +15,27 @@ import pytest
 
 from opsbus.testing.bus import Bus
 
-_spec = importlib.util.spec_from_file_location("edge_fixtures", Path(__file__).parents[1] / "edge" / "conftest.py")
-assert _spec is not None
-assert _spec.loader is not None
-edge_fixtures = importlib.util.module_from_spec(_spec)
-sys.modules["edge_fixtures"] = edge_fixtures
-_spec.loader.exec_module(edge_fixtures)
+HERE = Path(__file__).parent
+
+
+def _load(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+edge_fixtures = _load("edge_fixtures", HERE.parent / "edge" / "conftest.py")
+_load("record_estate", HERE / "record_estate.py")
 
 keys = edge_fixtures.keys
 run_edge = edge_fixtures.run_edge
 running = edge_fixtures.running
 audit_events = edge_fixtures.audit_events
 
-WORKER = Path(__file__).with_name("victim.py")
+WORKER = HERE / "victim.py"
 
 
 @dataclass
