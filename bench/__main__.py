@@ -8,13 +8,16 @@ from collections.abc import Callable, Coroutine
 from bench import door, gate, report
 from bench.load import LoadError
 from bench.measure import Measure
-from bench.record import ingest
+from bench.record import ingest, replay, search, verify
 
 Suite = Callable[[], Coroutine[None, None, list[Measure]]]
 SUITES: dict[str, tuple[str, Suite]] = {
     "door": ("The front door beside others: calls per second (64 clients)", door.run),
     "gate": ("The gate: calls per second with it on, against off (64 clients)", gate.run),
     "ingest": ("The record: events per second from the stream into the store, against a bare pull", ingest.run),
+    "replay": ("The record: events per second replayed, against a bare ordered consumer", replay.run),
+    "verify": ("The record: events per second verified in an export of a million, against bare hashlib", verify.run),
+    "search": ("The record: a search for each field in a million events, one after the other", search.run),
 }
 
 

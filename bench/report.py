@@ -15,13 +15,20 @@ def show(title: str, rows: list[Measure]) -> None:
     """Print a table."""
     width = max(len(row.name) for row in rows)
     print(f"\n{title}")
-    print(f"  {'':<{width}}  {'per s':>9}  {'±':>4}  {'ratio':>6}  {'p50':>8}  {'p95':>8}  {'p99':>8}  CPU per call")
+    print(f"  {'':<{width}}  {'per s':>9}  {'±':>4}  {'ratio':>6}  {'p50':>8}  {'p95':>8}  {'p99':>8}  CPU each")
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
         times = "  ".join(f"{time:>5.2f} ms" if time else " " * 8 for time in (row.p50_ms, row.p95_ms, row.p99_ms))
         cpu = "  ".join(f"{name} {used:.0f} µs" for name, used in row.cpu_us.items())
-        print(f"  {row.name:<{width}}  {row.per_s:>9,.0f}  {row.spread:>4.0%}  {ratio:>6}  {times}  {cpu}".rstrip())
+        spread = f"{row.spread:.0%}" if row.spread else ""
+        more = [cpu, f"{row.memory_mb:,.0f} MB at most" if row.memory_mb else "", _asked(row)]
+        shown = f"  {row.name:<{width}}  {row.per_s:>9,.0f}  {spread:>4}  {ratio:>6}  {times}"
+        print("  ".join([shown, *filter(None, more)]).rstrip())
     sys.stdout.flush()
+
+
+def _asked(row: Measure) -> str:
+    return "" if row.asked is None else f"asked: {row.asked}: {'yes' if row.met else 'NO'}"
 
 
 def keep(suite: str, rows: list[Measure]) -> Path:

@@ -2,14 +2,14 @@
 
 import asyncio
 import importlib
-import json
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.measure import Measure, Round, measure
+from bench.measure import Asked, Measure, Round, measure
+from bench.record.sample import event, message_id, subject
 from opsbus import tasks
 from opsbus.logs import get
 from opsbus.testing.bus import Bus
@@ -20,37 +20,15 @@ from opsbus_audit.store import AuditStore
 EVENTS = 20_000
 ROUNDS = 3
 BATCH = 500
+ASKED = Asked(ratio=0.50)
 _POSTGRES = Path(__file__).parents[2] / "tests" / "cmdb"
-
-
-def event(number: int) -> bytes:
-    """A completed read, as an edge records it."""
-    data = {
-        "stage": "completed", "seq": number, "call": f"{number:032x}", "actor": "ada@shop.example",
-        "roles": ["operator"], "auth": "jwt", "client": "inspector 1.0", "protocol": "2026-07-28",
-        "method": "tools/call", "tool": "k8s_get_pods", "service": "k8s", "version": "0.1.0",
-        "instance": "k8s-12345678", "executed": "yes", "attempts": 1, "duration_ms": 12.3, "result_bytes": 4096,
-        "result_digest": "ab" * 32, "trace_id": "cd" * 16, "rule": "policy.yaml:12 operator allow k8s:*",
-    }  # fmt: skip
-    return json.dumps(
-        {
-            "specversion": "1.0",
-            "id": f"edge-1-{number}",
-            "source": "/opsbus/edge/edge-1",
-            "type": "opsbus.audit.v1.completed",
-            "subject": "k8s_get_pods",
-            "time": "2026-11-21T00:00:00.123456Z",
-            "datacontenttype": "application/json",
-            "data": data,
-        }
-    ).encode()
 
 
 async def fill(bus: Bus, count: int) -> None:
     """Put events into the stream."""
     js = await bus.jetstream()
     for number in range(1, count + 1):
-        await js.publish_async("audit.edge.completed", event(number), headers={"Nats-Msg-Id": f"edge-1-{number}"})
+        await js.publish_async(subject(), event(number), headers={"Nats-Msg-Id": message_id(number)})
     await js.publish_async_completed()
 
 
@@ -77,7 +55,7 @@ async def run() -> list[Measure]:
                 rounds.setdefault("PostgreSQL", []).append(await _stored(bus, await postgres.database()))
         await bus.close()
     bare = measure("nats-py, pull and acknowledge", rounds.pop("bare"))
-    return [bare, *(measure(f"into {name}", found, bare) for name, found in rounds.items())]
+    return [bare, *(measure(f"into {name}", found, bare, ASKED) for name, found in rounds.items())]
 
 
 async def _bare(bus: Bus) -> Round:

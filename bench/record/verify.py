@@ -1,54 +1,45 @@
-"""Events per second of ``opsbus audit verify`` over an export of a million, against bare ``hashlib`` over the same
-bytes, and the memory it takes. ``python -m bench.record.verify [EVENTS]``."""
+"""Events per second of ``opsbus audit verify`` over an export, against bare ``hashlib`` over the same bytes, and the
+memory it takes. ``python -m bench.record.verify [EVENTS]``."""
 
 import asyncio
 import base64
 import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from hashlib import sha256
 from pathlib import Path
 
+import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import insert
 
+from bench import report
+from bench.measure import Asked, Measure, Round, measure
+from bench.record.sample import BEGAN_NS, LIFE, event, message_id, subject
 from opsbus_audit import tables
 from opsbus_audit.export.manifest import described, write_manifest
 from opsbus_audit.proof import bundle, tree
 from opsbus_audit.proof.checkpoint import Checkpoint, Entry
 from opsbus_audit.proof.leaf import Event, leaf_of
 from opsbus_audit.proof.line import line
-from opsbus_audit.proof.note import SigningKey, read_key
-from opsbus_audit.proof.offline import verify_folder
+from opsbus_audit.proof.note import SigningKey
 from opsbus_audit.proof.part_of_export import PARTS
 from opsbus_audit.proof.stored import write_proof
 from opsbus_audit.store import AuditStore
 
 EVENTS = 1_000_000
-BATCH = 1_000
-LIFE = "AUDIT@20260101T000000.000000Z"
-BEGIN_NS = 1_780_000_000_000_000_000
+ROUNDS = 3
+PROCESSES = (1, 2)
+ASKED = Asked(per_s=100_000)
+"""With two processes on two processors."""
+_BATCH = 1_000
+_STEP_NS = 100_003
 
 
-def event(number: int) -> Event:
-    """A completed read, as an edge records it."""
-    data = {
-        "stage": "completed", "seq": number, "call": f"{number:032x}", "actor": "ada@shop.example",
-        "roles": ["operator"], "auth": "jwt", "client": "inspector 1.0", "protocol": "2026-07-28",
-        "method": "tools/call", "tool": "k8s_get_pods", "service": "k8s", "version": "0.1.0",
-        "instance": "k8s-12345678", "executed": "yes", "attempts": 1, "duration_ms": 12.3, "result_bytes": 4096,
-        "result_digest": "ab" * 32, "trace_id": "cd" * 16, "rule": "policy.yaml:12 operator allow k8s:*",
-    }  # fmt: skip
-    body = {
-        "specversion": "1.0", "id": f"edge-1-{number}", "source": "/opsbus/edge/edge-1",
-        "type": "opsbus.audit.v1.completed", "time": "2026-11-21T00:00:00.123456Z", "data": data,
-    }  # fmt: skip
-    payload = json.dumps(body).encode()
-    return Event(number, BEGIN_NS + number * 100_003, "audit.edge.completed", f"edge-1-{number}", payload)
+def exported(number: int) -> Event:
+    """An event of the export."""
+    return Event(number, BEGAN_NS + number * _STEP_NS, subject(), message_id(number), event(number))
 
 
 async def make(folder: Path, count: int, key: SigningKey) -> None:
@@ -59,8 +50,8 @@ async def make(folder: Path, count: int, key: SigningKey) -> None:
     await asyncio.to_thread(out.mkdir)
     old = 0
     with (out / bundle.EVENTS).open("wb") as file:
-        for start in range(1, count + 1, BATCH):
-            events = [event(number) for number in range(start, min(start + BATCH, count + 1))]
+        for start in range(1, count + 1, _BATCH):
+            events = [exported(number) for number in range(start, min(start + _BATCH, count + 1))]
             file.writelines(line(one) for one in events)
             leaves = [tree.Leaf(LIFE, one.sequence, leaf_of(*one)) for one in events]
             async with store.engine.begin() as connection:
@@ -82,61 +73,62 @@ async def make(folder: Path, count: int, key: SigningKey) -> None:
     write_manifest(out, facts, Ed25519PrivateKey.generate())
 
 
-def bare(path: Path) -> tuple[float, int]:
-    """Seconds that ``hashlib`` alone takes for the same bytes, each event by itself, and how many bytes they are."""
-    seconds, size = 0.0, 0
+def bare(path: Path, count: int) -> Round:
+    """``hashlib`` alone for the same bytes, each event by itself."""
+    seconds = 0.0
     with path.open("rb") as file:
         while lines := file.readlines(8 * 1024 * 1024):
-            data = [base64.b64decode(json.loads(line)["data"]) for line in lines]
+            data = [base64.b64decode(orjson.loads(one)["data"]) for one in lines]
             began = time.perf_counter()
             for one in data:
                 sha256(one).digest()
             seconds += time.perf_counter() - began
-            size += sum(map(len, data))
-    return seconds, size
+    return Round(count / seconds)
 
 
-def child(folder: str, key: str, processes: str) -> None:
-    """Verify in a process of its own, so that its memory is its own."""
-    report = verify_folder(Path(folder), [read_key(key)], processes=int(processes))
-    kilobytes = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    used = sum(
-        part.ru_utime + part.ru_stime
-        for part in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+async def verified(folder: Path, key: SigningKey, processes: int, count: int) -> Round:
+    """One verification, in a process of its own."""
+    command = ["-m", "bench.record.verifying", str(folder), str(key.public), str(processes)]
+    made = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
+    said, _ = await made.communicate()
+    found = json.loads(said or "{}")
+    if made.returncode or not found["ok"] or found["events"] != count:
+        raise RuntimeError("the export was not found to be what it is")
+    helpers = processes if processes > 1 else 0
+    return Round(
+        per_s=count / found["seconds"],
+        cpu_us={name: seconds / count * 1e6 for name, seconds in found["cpu_s"].items() if seconds},
+        memory_mb=found["mb"]["own"] + helpers * found["mb"]["helper"],
     )
-    print(
-        json.dumps(
-            {"cpu": used, "ok": report.ok, "events": report.events, "seconds": report.seconds, "kilobytes": kilobytes}
-        )
-    )
 
 
-def main(count: int = EVENTS) -> None:
-    """Print the table."""
+async def run(count: int = EVENTS, rounds: int = ROUNDS) -> list[Measure]:
+    """Bare hashlib, one process, and two; in turns."""
     key = SigningKey("bench/audit", Ed25519PrivateKey.generate())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        asyncio.run(make(folder, count, key))
-        seconds, size = bare(folder / "export" / bundle.EVENTS)
-        hashed = count / seconds
-        print(f"{count:,} events, {size / count:,.0f} bytes each, {len(os.sched_getaffinity(0))} processors")
-        print(f"{'hashlib alone, one process':<34}{hashed:>12,.0f} events/s")
-        for processes in (1, 2):
-            command = [sys.executable, "-m", "bench.record.verify", "--child", str(folder / "export"), str(key.public)]
-            done = subprocess.run([*command, str(processes)], capture_output=True, text=True, check=True)
-            found = json.loads(done.stdout)
-            if not found["ok"] or found["events"] != count:
-                raise SystemExit("the export was not found to be what it is")
-            rate = found["events"] / found["seconds"]
-            own, others = (kilobytes / 1024 for kilobytes in found["kilobytes"])
-            print(
-                f"{f'verify, {processes} hashing':<34}{rate:>12,.0f} events/s{rate / hashed:>8.2f} of hashlib's,"
-                f" {own:,.0f} MB itself, {others:,.0f} MB the largest helper; {found['cpu']:.1f} s of processor time"
-            )
+        await make(folder, count, key)
+        export = folder / "export"
+        hashed: list[Round] = []
+        found: dict[int, list[Round]] = {}
+        for _ in range(rounds):
+            hashed.append(await asyncio.to_thread(bare, export / bundle.EVENTS, count))
+            for processes in PROCESSES:
+                found.setdefault(processes, []).append(await verified(export, key, processes, count))
+    yardstick = measure("hashlib alone, one process", hashed)
+    return [
+        yardstick,
+        measure("verify, one process", found[1], yardstick),
+        measure("verify, two processes that hash", found[2], yardstick, ASKED),
+    ]
+
+
+def main(count: int = EVENTS) -> bool:
+    """Print the table; whether what is asked holds."""
+    rows = asyncio.run(run(count))
+    report.show(f"{count:,} events of an export: events per second", rows)
+    return all(row.met for row in rows)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        child(*sys.argv[2:])
-    else:
-        main(*map(int, sys.argv[1:2]))
+    sys.exit(0 if main(*map(int, sys.argv[1:2])) else 1)
