@@ -1,9 +1,10 @@
 """The front door beside others: the same tool call through each of them, in turns, in one run."""
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bench import load
@@ -24,7 +25,7 @@ class Door(NamedTuple):
     seconds: float
     backend: str = ""
     """A server behind it that is no worker on the bus."""
-    settings: dict[str, str] = {}  # noqa: RUF012 - a NamedTuple's default, never changed
+    settings: Mapping[str, str] = MappingProxyType({})
 
 
 DOORS = (

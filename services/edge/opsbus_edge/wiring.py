@@ -13,7 +13,6 @@ from nats.aio.client import Client
 from opsbus import logs, nats_client
 from opsbus.identity import Signer
 from opsbus.personal import Persons
-from opsbus.quarantine import Quarantines
 from opsbus.settings import SettingsError
 from opsbus_contracts.audit import PlatformStage
 from opsbus_edge import __version__, keyfiles
@@ -102,8 +101,7 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
         dispatcher = Dispatcher(nc, instance, metrics, settings.calls_in_flight_max)
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
-        shut_out = ShutOut(settings.quarantine_stale_s)
-        shut_out.quarantines = Quarantines(nc, shut_out.begun)
+        shut_out = ShutOut(nc, settings.quarantine_stale_s)
         stack.push_async_callback(shut_out.quarantines.watch.stop)
         await shut_out.quarantines.watch.start(START_TIMEOUT_S)
         leases = Leases(nc, settings.rate_offline_share)

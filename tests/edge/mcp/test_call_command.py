@@ -11,6 +11,9 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from opsbus.platform_audit import PlatformAudit
+from opsbus.quarantine_store import QuarantineStore
+from opsbus_contracts.access import QuarantineKind
 from opsbus_edge.commands.call import app
 from opsbus_edge.commands.call_arguments import BadArgumentError, parse_arguments
 
@@ -106,6 +109,19 @@ async def test_no_edge_is_told(opsbus_call):
     code, _, err = await opsbus_call("test_simple_text", url="", token="")
     assert code == 2
     assert "opsbus up" in err
+
+
+async def test_who_is_shut_out_is_told_why(opsbus_call, served, make_token, bus):
+    js = await bus.jetstream("keeper")
+    await QuarantineStore(js, PlatformAudit(js, "keeper"), "test").add(QuarantineKind.CALLER, "eve", "leaked token", 60)
+    async with asyncio.timeout(30):
+        while True:
+            code, _, err = await opsbus_call("test_simple_text", token=make_token("eve"))
+            if code:
+                break
+    assert code == 4
+    assert "leaked token" in err
+    assert "does not accept the token" not in err
 
 
 async def test_the_running_platform_s_edge_and_tokens_are_found(opsbus_call, served, make_token, tmp_path):

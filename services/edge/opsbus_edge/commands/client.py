@@ -1,5 +1,6 @@
 """The MCP client behind ``opsbus call``: the SDK's, with its failures put into words."""
 
+import json
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import REQUEST_TIMEOUT, Implementation, Tool
 
-from opsbus_contracts.errors import ErrorCode
+from opsbus_contracts.errors import ErrorBody, ErrorCode
 from opsbus_edge.commands.call_arguments import BadArgumentError, parse_arguments
 from opsbus_edge.commands.call_output import show_result, show_tools
 from opsbus_edge.commands.progress import Progress
@@ -61,7 +62,7 @@ async def run(wanted: Wanted) -> int:
     Raises:
         Failure: there is no result.
     """
-    refusals: list[int] = []
+    refusals: list[Failure] = []
     try:
         with anyio.fail_after(wanted.timeout_s):
             async with _client(wanted, refusals) as client:
@@ -74,8 +75,7 @@ async def run(wanted: Wanted) -> int:
         raise Failure(f"{wanted.ca} holds no certificates", "name a PEM file with --ca", USAGE) from None
     except (TimeoutError, MCPError, httpx2.HTTPError, ExceptionGroup) as error:
         if refusals:
-            hint = "give a good one with --token, name its role with --role, or sign in: 'opsbus login'"
-            raise Failure(f"{wanted.url} does not accept the token ({refusals[0]})", hint, NOT_ALLOWED) from None
+            raise refusals[0] from None
         raise _failure(_first(error), wanted) from None
 
 
@@ -104,12 +104,12 @@ async def _tools(client: Client) -> dict[str, Tool]:
 
 
 @asynccontextmanager
-async def _client(wanted: Wanted, refusals: list[int]) -> AsyncIterator[Client]:
-    """The client; statuses 401 and 403 are put into ``refusals``, for the SDK does not tell them."""
+async def _client(wanted: Wanted, refusals: list[Failure]) -> AsyncIterator[Client]:
+    """The client; answers 401 and 403 are put into ``refusals``, for the SDK does not tell them."""
 
     async def look(response: httpx2.Response) -> None:
         if response.status_code in (401, 403):
-            refusals.append(response.status_code)
+            refusals.append(_refused(response.status_code, await response.aread(), wanted.url))
 
     headers = {"Authorization": f"Bearer {wanted.token}"} if wanted.token else {}
     timeout = httpx2.Timeout(30.0, read=wanted.timeout_s)
@@ -126,6 +126,18 @@ async def _client(wanted: Wanted, refusals: list[int]) -> AsyncIterator[Client]:
         )
         async with client:
             yield client
+
+
+def _refused(status: int, body: bytes, url: str) -> Failure:
+    """Who is not known needs another token; who is known is told what the edge said."""
+    sign_in = "give a good one with --token, name its role with --role, or sign in: 'opsbus login'"
+    try:
+        error = ErrorBody.model_validate(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        error = None
+    if status == 401 or error is None:
+        return Failure(f"{url} does not accept the token ({status})", sign_in, NOT_ALLOWED)
+    return Failure(error.message, error.hint, NOT_ALLOWED)
 
 
 def _first(error: Exception) -> Exception:

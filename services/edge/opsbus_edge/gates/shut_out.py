@@ -2,6 +2,8 @@
 
 import asyncio
 
+from nats.aio.client import Client
+
 from opsbus.quarantine import Quarantines, told
 from opsbus_contracts.access import Quarantine, QuarantineKind
 from opsbus_contracts.errors import ErrorBody, ErrorCode, Executed
@@ -54,10 +56,10 @@ class ShutOut:
         stale_s: Without news of the bucket for this long nothing is let in: what was shut out meanwhile is not known.
     """
 
-    def __init__(self, stale_s: float) -> None:
+    def __init__(self, nc: Client, stale_s: float) -> None:
         self._stale_s = stale_s
         self._running: set[Running] = set()
-        self.quarantines: Quarantines
+        self.quarantines = Quarantines(nc, self.begun)
 
     def caller(self, caller: Caller) -> ErrorBody | None:
         """Whether the caller is shut out, before anything is done for them."""
