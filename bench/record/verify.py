@@ -24,8 +24,7 @@ from opsbus_audit.proof.checkpoint import Checkpoint, Entry
 from opsbus_audit.proof.leaf import Event, leaf_of
 from opsbus_audit.proof.line import line
 from opsbus_audit.proof.note import SigningKey
-from opsbus_audit.proof.part_of_export import PARTS
-from opsbus_audit.proof.stored import write_proof
+from opsbus_audit.proof.part_of_export import PARTS, write_proof
 from opsbus_audit.store import AuditStore
 
 EVENTS = 1_000_000

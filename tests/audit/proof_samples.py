@@ -15,8 +15,8 @@ from opsbus_audit.proof.checkpoint import Checkpoint, Entry
 from opsbus_audit.proof.leaf import Event
 from opsbus_audit.proof.line import line
 from opsbus_audit.proof.note import SigningKey
-from opsbus_audit.proof.part_of_export import PARTS
-from opsbus_audit.proof.stored import events, write_proof
+from opsbus_audit.proof.part_of_export import PARTS, write_proof
+from opsbus_audit.proof.stored import events
 from opsbus_audit.record import Stored
 from opsbus_audit.store import AuditStore
 

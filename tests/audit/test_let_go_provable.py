@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from opsbus_audit import tables
-from opsbus_audit.proof.stored import verify_store
+from opsbus_audit.proof.in_store import verify_store
 from opsbus_audit.proof.tree import provable
 from opsbus_audit.retention.let_go import carry_out
 from opsbus_audit.retention.rules import RetentionRule

@@ -18,12 +18,12 @@ from opsbus_audit import tables
 from opsbus_audit.proof import bundle, tree
 from opsbus_audit.proof.bundle import BundleError
 from opsbus_audit.proof.finding import Finding, Kind, Report
+from opsbus_audit.proof.in_store import verify_store
 from opsbus_audit.proof.leaf import Event, Run, leaves_of
 from opsbus_audit.proof.line import parse_line
-from opsbus_audit.proof.match import Chunk, Matcher
+from opsbus_audit.proof.match import Chunk, Matcher, chunk_of, drive
 from opsbus_audit.proof.note import SigningKey
-from opsbus_audit.proof.offline import drive, verify_folder
-from opsbus_audit.proof.stored import verify_store
+from opsbus_audit.proof.offline import verify_folder
 
 _spec = importlib.util.spec_from_file_location("proof_samples", Path(__file__).parent / "proof_samples.py")
 assert _spec is not None
@@ -346,6 +346,36 @@ def test_a_matcher_finds_any_change_and_nothing_else(count: int, data: st.DataOb
         assert isinstance(matcher.finding, Finding)
         wrong = next((n for n in range(min(len(order), count)) if order[n] != n), min(len(order), count))
         assert matcher.matched == wrong
+
+
+def some(first: int, last: int) -> list[Event]:
+    return [Event(number, number, "s", "", b"") for number in range(first, last + 1)]
+
+
+def chunks_of(first: int, last: int, size: int = 10) -> list[Chunk]:
+    return [chunk_of(some(number, min(number + size - 1, last))) for number in range(first, last + 1, size)]
+
+
+def runs_of(last: int) -> list[Run]:
+    return [
+        Run(n - 1, "s", n, leaves_of(Event(n + i, n + i, "s", "", b"") for i in range(10))) for n in range(1, last, 10)
+    ]
+
+
+def test_all_events_after_the_last_leaf_are_counted() -> None:
+    matcher, told = Matcher(tail=True), list[int]()
+    drive(matcher, iter(runs_of(50)), iter(chunks_of(1, 93)), told.append)
+    assert (matcher.finding, matcher.matched, matcher.beyond, sum(told)) == (None, 50, 43, 50)
+
+
+def test_leaves_without_events_are_not_gathered() -> None:
+    """Of an export that was cut, the first missing event is known at once: the rest of the tree is not read."""
+    leaves = iter(runs_of(50_000))
+    matcher = Matcher()
+    drive(matcher, leaves, iter(chunks_of(1, 25)))
+    assert matcher.finding is not None
+    assert (matcher.finding.kind, matcher.finding.sequence, matcher.matched) == (Kind.MISSING, 26, 25)
+    assert len(list(leaves)) > 4_500
 
 
 def test_a_verifier_needs_neither_bus_nor_database(folder: Path) -> None:

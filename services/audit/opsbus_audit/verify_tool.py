@@ -9,9 +9,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from opsbus import Context, ErrorCode, Page, PageInfo, ToolError
 from opsbus_audit.proof.finding import Report
+from opsbus_audit.proof.in_store import verify_part
 from opsbus_audit.proof.merkle import ProofError
 from opsbus_audit.proof.note import NoteError
-from opsbus_audit.proof.stored import last_sequence, verify_part
+from opsbus_audit.proof.stored import last_sequence
 from opsbus_audit.store import AuditStore
 
 SOURCE = "audit store"

@@ -14,8 +14,9 @@ from opsbus_audit.ordered import Range, Recorded, StreamReader
 from opsbus_audit.proof import merkle, stored
 from opsbus_audit.proof.checkpoint import Checkpoint, decode_hashes, open_checkpoint
 from opsbus_audit.proof.finding import Finding, Kind, Report
+from opsbus_audit.proof.in_store import add, check_leaves
 from opsbus_audit.proof.leaf import MESSAGE_ID, Event, Run, Told, leaf_of
-from opsbus_audit.proof.match import Chunk, Matcher
+from opsbus_audit.proof.match import Chunk, Matcher, chunk_of, drive_async
 from opsbus_audit.proof.merkle import Frontier, ProofError
 from opsbus_audit.proof.note import NoteError, VerifierKey
 from opsbus_audit.proof.signer import FRONTIER, OLD, PROOF, RUNS, STREAM, SUBJECT
@@ -108,7 +109,7 @@ async def verify_stream(
         await _against_leaves(client, engine, life, known, report, told)
         again = Report("")
         if report.ok:
-            await stored.check_leaves(engine, keys, again)
+            await check_leaves(engine, keys, again)
             report.found(again.finding)
     else:
         await _against_checkpoints(client, known, report, told)
@@ -146,7 +147,7 @@ async def _chunks(client: Client, last: int) -> AsyncIterator[Chunk]:
         async for batch in batches:
             found = [event_of(recorded) for recorded in batch if recorded.sequence <= last]
             if found:
-                yield stored.chunk(found)
+                yield chunk_of(found)
             if batch and batch[-1].sequence >= last:
                 return
 
@@ -162,8 +163,8 @@ async def _against_leaves(
     if len(await stored.lives(engine)) > len(streams):
         report.notes.append("the tree has events of earlier lives of the stream too: the store has those")
     leaves = _leaves(engine, streams, report.first)
-    await stored.drive(matcher, leaves, _chunks(client, report.last), told)
-    stored.add(report, matcher)
+    await drive_async(matcher, leaves, _chunks(client, report.last), told)
+    add(report, matcher)
     report.unsigned = matcher.beyond + sum(
         max(0, report.last - span[2]) for head in known[-1:] for span in head.runs[-1:]
     )

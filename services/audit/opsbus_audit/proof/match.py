@@ -5,11 +5,12 @@ that were signed is roots.py's.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from enum import Enum
 from typing import NamedTuple
 
 from opsbus_audit.proof.finding import Finding, Kind
-from opsbus_audit.proof.leaf import UNREADABLE, Event, Run, leaf_of
+from opsbus_audit.proof.leaf import UNREADABLE, Event, Run, Told, leaf_of, leaves_of
 from opsbus_audit.proof.merkle import HASH_BYTES
 
 WINDOW = 1_024
@@ -26,10 +27,25 @@ class Chunk(NamedTuple):
     """The events themselves; asked for when something is wrong. None: it cannot be read."""
 
 
+def chunk_of(found: Sequence[Event]) -> Chunk:
+    """Events, hashed."""
+    numbers: Sequence[int] = [event.sequence for event in found]
+    if numbers and numbers[-1] - numbers[0] == len(numbers) - 1 and len(set(numbers)) == len(numbers):
+        numbers = range(numbers[0], numbers[-1] + 1) if numbers == sorted(numbers) else numbers
+    return Chunk(numbers, leaves_of(found), lambda: found)
+
+
+class Side(Enum):
+    """What is compared with what."""
+
+    LEAVES = "leaves"
+    EVENTS = "events"
+
+
 class Matcher:
     """Events against their leaf hashes, both in the order of their sequences.
 
-    Feed it with ``leaves`` and ``events`` as it asks for them (``wants_leaves``, ``wants_events``), then ``end``.
+    Feed it with ``leaves`` and ``events`` as it asks for them: ``drive``, or ``drive_async``.
 
     Args:
         let_go: Runs of sequences that need not be there.
@@ -43,6 +59,7 @@ class Matcher:
         self._tail = tail
         self._runs: deque[Run] = deque()
         self._chunks: deque[Chunk] = deque()
+        self._last_leaf = self._last_event = False
         self._at = 0
         self._past: deque[Run] = deque(maxlen=4)
         self._seen: list[tuple[int, int]] = []
@@ -53,40 +70,50 @@ class Matcher:
         """Events after the last leaf."""
         self.finding: Finding | None = None
 
-    @property
-    def wants_leaves(self) -> bool:
-        """It needs to know more leaves to go on."""
-        return self.finding is None and sum(run.leaves for run in self._runs) < WINDOW
+    def asks(self) -> Side | None:
+        """What it needs to go on; None: it has seen all, or found something."""
+        while self.finding is None:
+            if self._wants_leaves:
+                return Side.LEAVES
+            if self._wants_events:
+                return Side.EVENTS
+            self._step()
+            if self._last_leaf and self._last_event:
+                break
+        return None
 
-    @property
-    def wants_events(self) -> bool:
-        """It needs more events to go on."""
-        return self.finding is None and len(self._chunks) < 2
+    def leaves(self, run: Run | None) -> None:
+        """The next leaves; None: there are no more."""
+        self._last_leaf = run is None
+        if run is not None:
+            self._runs.append(run)
 
-    def leaves(self, run: Run) -> None:
-        """The next leaves."""
-        self._runs.append(run)
-
-    def events(self, chunk: Chunk) -> None:
-        """The next events."""
-        if chunk.sequences:
+    def events(self, chunk: Chunk | None) -> None:
+        """The next events; None: there are no more."""
+        self._last_event = chunk is None
+        if chunk is not None and chunk.sequences:
             self._chunks.append(chunk)
 
-    def step(self, *, last_leaf: bool, last_event: bool) -> None:
-        """Compare what is there; ``last_*``: nothing will follow."""
+    @property
+    def _wants_leaves(self) -> bool:
+        return not self._last_leaf and sum(run.leaves for run in self._runs) < WINDOW
+
+    @property
+    def _wants_events(self) -> bool:
+        return not self._last_event and len(self._chunks) < 2
+
+    def _step(self) -> None:
+        """Compare what is there."""
         while self.finding is None and self._runs and self._chunks:
             # What may have moved is looked for ahead: not without having something there.
-            if (self.wants_leaves and not last_leaf) or (self.wants_events and not last_event):
+            if self._wants_leaves or self._wants_events:
                 return
             if not self._equal() and not self._may_be_absent():
                 self.finding = self._diagnose()
-        if self.finding is None and last_leaf and not self._runs and self._chunks:
+        while self.finding is None and self._last_leaf and not self._runs and self._chunks:
             self._left_over()
-        if self.finding is None and last_event and not self._chunks:
-            while self._runs and (not self._complete or self._may_be_absent()):
-                if not self._complete:
-                    self._pass(self._runs[0].leaves)
-            if self._runs and last_leaf:
+        while self.finding is None and self._last_event and not self._chunks and self._runs:
+            if not self._may_be_absent():
                 run = self._runs[0]
                 last = self._until_present(run)
                 self.finding = Finding(Kind.MISSING, run.first, _missing(run.first, last), last, run.stream)
@@ -240,3 +267,35 @@ class Matcher:
 
 def _missing(first: int, last: int) -> str:
     return f"event {first} is missing" if first == last else f"events {first} to {last} are missing"
+
+
+def drive(matcher: Matcher, leaves: Iterator[Run], events: Iterator[Chunk], told: Told | None = None) -> None:
+    """Feed a matcher until it has seen all, or found something."""
+    before = 0
+    while (side := matcher.asks()) is not None:
+        if side is Side.LEAVES:
+            matcher.leaves(next(leaves, None))
+        else:
+            matcher.events(next(events, None))
+        before = _tell(matcher, before, told)
+    _tell(matcher, before, told)
+
+
+async def drive_async(
+    matcher: Matcher, leaves: AsyncIterator[Run], events: AsyncIterator[Chunk], told: Told | None = None
+) -> None:
+    """Feed a matcher until it has seen all, or found something."""
+    before = 0
+    while (side := matcher.asks()) is not None:
+        if side is Side.LEAVES:
+            matcher.leaves(await anext(leaves, None))
+        else:
+            matcher.events(await anext(events, None))
+        before = _tell(matcher, before, told)
+    _tell(matcher, before, told)
+
+
+def _tell(matcher: Matcher, before: int, told: Told | None) -> int:
+    if told is not None and matcher.matched > before:
+        told(matcher.matched - before)
+    return matcher.matched

@@ -6,7 +6,6 @@ hashing.py reads and hashes the events; here they are compared with their leaf h
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -15,7 +14,7 @@ from opsbus_audit.proof.bundle import BundleError, Manifest, Proof, Span
 from opsbus_audit.proof.finding import Finding, Kind, Report
 from opsbus_audit.proof.hashing import Hashing
 from opsbus_audit.proof.leaf import Told
-from opsbus_audit.proof.match import Chunk, Matcher
+from opsbus_audit.proof.match import Chunk, Matcher, drive
 from opsbus_audit.proof.note import NoteError, VerifierKey
 from opsbus_audit.proof.roots import Roots
 
@@ -110,31 +109,3 @@ def _check_events(
     if matcher.finding is None and matcher.matched != manifest.events:
         what = f"the manifest speaks of {manifest.events} events, there are {matcher.matched}"
         report.found(Finding(Kind.FORGED, 0, what))
-
-
-def drive(matcher: Matcher, leaves: Iterator[Any], events: Iterator[Chunk], told: Told | None = None) -> None:
-    """Feed a matcher until it has seen all, or found something."""
-    last_leaf = last_event = False
-    before = 0
-    while matcher.finding is None and not (last_leaf and last_event):
-        while matcher.wants_leaves and not last_leaf:
-            run = next(leaves, None)
-            last_leaf = run is None
-            if run is not None:
-                matcher.leaves(run)
-        if matcher.wants_events and not last_event:
-            chunk = next(events, None)
-            last_event = chunk is None
-            if chunk is not None:
-                matcher.events(chunk)
-        matcher.step(last_leaf=last_leaf, last_event=last_event)
-        if last_event and not last_leaf and matcher.finding is None:
-            # Nothing will come for the leaves that are left.
-            for run in leaves:
-                matcher.leaves(run)
-                matcher.step(last_leaf=False, last_event=True)
-            last_leaf = True
-            matcher.step(last_leaf=True, last_event=True)
-        if told is not None and matcher.matched > before:
-            told(matcher.matched - before)
-            before = matcher.matched

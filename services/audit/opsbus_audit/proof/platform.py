@@ -8,10 +8,10 @@ from opsbus.nats_client import close, connect
 from opsbus_audit.access import run
 from opsbus_audit.locate import IDENTITY, PlatformError, bus_settings, store_url
 from opsbus_audit.proof.finding import Report
+from opsbus_audit.proof.in_store import verify_store
 from opsbus_audit.proof.leaf import Told
 from opsbus_audit.proof.live import verify_stream
 from opsbus_audit.proof.note import VerifierKey
-from opsbus_audit.proof.stored import verify_store
 
 _STATEMENT_S = 600.0
 

@@ -10,8 +10,8 @@ import typer
 from opsbus.commands.output import fail
 from opsbus_audit.access import Source, opened, run
 from opsbus_audit.proof.command import PUBLIC_FILE, keys_of, said
+from opsbus_audit.proof.in_store import verify_store
 from opsbus_audit.proof.note import VerifierKey
-from opsbus_audit.proof.stored import verify_store
 from opsbus_audit.report.facts import Facts, gather
 from opsbus_audit.report.page import page
 from opsbus_audit.search import Question
