@@ -15,11 +15,12 @@ from opsbus.logs import get
 from opsbus.testing.bus import Bus
 from opsbus_audit.consumer import StreamConsumer
 from opsbus_audit.metrics import ConsumerMetrics
+from opsbus_audit.settings import AuditSettings
 from opsbus_audit.store import AuditStore
 
 EVENTS = 20_000
 ROUNDS = 3
-BATCH = 500
+BATCH: int = AuditSettings.model_fields["batch_max"].default
 ASKED = Asked(ratio=0.50)
 _POSTGRES = Path(__file__).parents[2] / "tests" / "cmdb"
 

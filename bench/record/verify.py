@@ -52,10 +52,10 @@ async def make(folder: Path, count: int, key: SigningKey) -> None:
         for start in range(1, count + 1, _BATCH):
             events = [exported(number) for number in range(start, min(start + _BATCH, count + 1))]
             file.writelines(line(one) for one in events)
-            leaves = [tree.Leaf(LIFE, one.sequence, leaf_of(*one)) for one in events]
+            sequences, leaves = [one.sequence for one in events], [leaf_of(*one) for one in events]
             async with store.engine.begin() as connection:
                 frontier = await tree.lock(connection)
-                await connection.run_sync(tree.append, frontier, leaves)
+                await connection.run_sync(tree.append, frontier, LIFE, sequences, leaves)
                 proof = await tree.consistency(connection, old, frontier.size)
                 entry = Entry(old, tuple(proof), Checkpoint(key.name, frontier.size, frontier.root()).signed(key))
                 row = {"size": frontier.size, "entry": str(entry), "signed_us": 0, "published": True}

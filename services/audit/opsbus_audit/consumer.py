@@ -8,7 +8,7 @@ server is told that it is being worked on. When the process stops with a batch i
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 from nats import errors as nats_errors
@@ -34,7 +34,7 @@ ack_wait."""
 class Store(Protocol):
     """Where batches go."""
 
-    def prepare(self, messages: Sequence[Stored]) -> Any:
+    def prepare(self, messages: Iterable[Stored]) -> Any:
         """What ``append`` takes: done while the batch before it is being written."""
         ...
 
@@ -64,7 +64,7 @@ class StreamConsumer:
         store: Store,
         metrics: ConsumerMetrics,
         log: Log,
-        batch_max: int = 500,
+        batch_max: int = 1_000,
         spec: ConsumerSpec = AUDIT_STORE,
     ) -> None:
         self._spec = spec
@@ -123,8 +123,9 @@ class StreamConsumer:
             await pull.stop()
 
     async def _prepared(self, messages: list[Msg]) -> _Batch:
-        batch = [stored(message, self._life) for message in messages]
-        return _Batch(messages, batch[-1], self._store.prepare(batch))
+        # One at a time: a whole batch of what only one step needs would keep the garbage collector busy.
+        prepared = self._store.prepare(stored(message, self._life) for message in messages)
+        return _Batch(messages, stored(messages[-1], self._life), prepared)
 
     async def _finished(self, writing: "asyncio.Task[None]", waiting: list[Msg]) -> None:
         try:

@@ -65,8 +65,7 @@ def stored(message: Msg, stream: str) -> Stored:
     # The client's own metadata has the time as a float, which forgets nanoseconds; a proof needs them.
     tokens = message.reply.split(".")
     sequence, nanoseconds = (tokens[5], tokens[7]) if len(tokens) == _V1_TOKENS else (tokens[7], tokens[9])
-    headers = dict(message.headers) if message.headers else {}
-    return Stored(stream, int(sequence), message.subject, int(nanoseconds), headers, message.data)
+    return Stored(stream, int(sequence), message.subject, int(nanoseconds), message.headers or {}, message.data)
 
 
 def outcome_of(record: AuditRecord) -> Outcome | None:

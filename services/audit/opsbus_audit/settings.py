@@ -25,7 +25,7 @@ class AuditSettings(Settings):
         description="The store: sqlite:///file or postgresql://...; also DATABASE_URL.",
     )
     timeout_s: float = Field(default=10.0, gt=0, le=25, description="A statement, at most.")
-    batch_max: int = Field(default=500, ge=1, le=2_000, description="Events in one transaction, at most.")
+    batch_max: int = Field(default=1_000, ge=1, le=2_000, description="Events in one transaction, at most.")
 
     close_after_s: float = Field(
         default=60.0, ge=0.1, le=86_400, description="After its deadline, a call without an end is closed as unknown."

@@ -6,7 +6,7 @@ is the event's place in the stream, so that what is sent twice is there once.
 
 import json
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -82,8 +82,9 @@ class SearchSink:
         if self._session is not None:
             await self._session.close()
 
-    def prepare(self, messages: Sequence[Stored]) -> Prepared:
+    def prepare(self, messages: Iterable[Stored]) -> Prepared:
         """The bodies of the requests that index messages."""
+        messages = list(messages)
         return Prepared(list(_parts(messages, self._index)), sum(row(message)["unreadable"] for message in messages))
 
     async def append(self, prepared: Prepared) -> Written:

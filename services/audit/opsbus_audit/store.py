@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -22,14 +22,13 @@ from opsbus_audit.proof import tree
 from opsbus_audit.proof.leaf import MESSAGE_ID, leaf_of
 from opsbus_audit.proof.merkle import Frontier
 from opsbus_audit.proof.note import VerifierKey
-from opsbus_audit.proof.tree import Leaf
 from opsbus_audit.record import COLUMNS, Note, Row, Stored, row_and_note
 
 _event = tables.event
-_STREAM, _SEQUENCE, _SUBJECT, _STORED_NS, _PAYLOAD, _UNREADABLE, _DUPLICATE_OF, _EVENT_ID, _EVENT_SOURCE = (
+_STREAM, _SEQUENCE, _SUBJECT, _STORED_NS, _UNREADABLE, _DUPLICATE_OF, _EVENT_ID, _EVENT_SOURCE = (
     COLUMNS.index(name)
     for name in (
-        "stream", "sequence", "subject", "stored_ns", "payload", "unreadable", "duplicate_of", "event_id",
+        "stream", "sequence", "subject", "stored_ns", "unreadable", "duplicate_of", "event_id",
         "event_source",
     )
 )  # fmt: skip
@@ -44,7 +43,7 @@ class Prepared(NamedTuple):
     """A batch, ready to be written: rows by ``COLUMNS``, and the leaf of each."""
 
     rows: list[Row]
-    leaves: list[Leaf]
+    leaves: list[bytes]
     notes: list[Note]
     """Of those that are events."""
 
@@ -94,10 +93,10 @@ class AuditStore:
             self._writer.dispose()
         await self.engine.dispose()
 
-    def prepare(self, messages: Sequence[Stored]) -> Prepared:
+    def prepare(self, messages: Iterable[Stored]) -> Prepared:
         """The rows and leaves of messages of one life of the stream: all the work that needs no database."""
         rows: list[Row] = []
-        leaves: list[Leaf] = []
+        leaves: list[bytes] = []
         notes: list[Note] = []
         for message in messages:
             row, note = row_and_note(message)
@@ -149,12 +148,10 @@ class AuditStore:
             return int((await connection.execute(statement)).scalar_one())
 
 
-def _leaf(message: Stored, row: Row) -> Leaf:
+def _leaf(message: Stored, row: Row) -> bytes:
     # Of the row: what is proved is what is kept.
     id = message.headers.get(MESSAGE_ID, "")
-    return Leaf(
-        message.stream, message.sequence, leaf_of(row[_SEQUENCE], row[_STORED_NS], row[_SUBJECT], id, row[_PAYLOAD])
-    )
+    return leaf_of(message.sequence, message.stored_ns, row[_SUBJECT], id, message.payload)
 
 
 def _begin(connection: Connection, prepared: Prepared) -> tuple[Frontier, Prepared]:
@@ -167,7 +164,8 @@ def _begin(connection: Connection, prepared: Prepared) -> tuple[Frontier, Prepar
 
 def _end(connection: Connection, frontier: Frontier, fresh: Prepared) -> None:
     """All that is stored with the events, and follows from them."""
-    tree.append(connection, frontier, fresh.leaves)
+    rows = fresh.rows
+    tree.append(connection, frontier, rows[0][_STREAM], [row[_SEQUENCE] for row in rows], fresh.leaves)
     sources.count(connection, fresh.notes)
 
 
@@ -206,7 +204,7 @@ def _not_yet_stored(connection: Connection, prepared: Prepared) -> Prepared:
     known = set(connection.execute(statement).scalars())
     if not known and len(set(sequences)) == len(sequences):
         return prepared
-    fresh: dict[int, tuple[Row, Leaf]] = {}
+    fresh: dict[int, tuple[Row, bytes]] = {}
     for row, leaf in zip(prepared.rows, prepared.leaves, strict=True):
         if row[_SEQUENCE] not in known:
             fresh.setdefault(row[_SEQUENCE], (row, leaf))

@@ -4,7 +4,7 @@ neither; and what proofs are made of. Signing is signer.py's matter.
 
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, and_, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -33,27 +33,24 @@ def event_of(row: Mapping[str, Any]) -> Event:
     return Event(row["sequence"], row["stored_ns"], row["subject"], id, bytes(row["payload"]))
 
 
-class Leaf(NamedTuple):
-    """The leaf of an event, on its way into the tree."""
-
-    stream: str
-    sequence: int
-    hash: bytes
-
-
-def append(connection: Connection, frontier: Frontier, leaves: Sequence[Leaf]) -> int:
+def append(
+    connection: Connection, frontier: Frontier, stream: str, sequences: Sequence[int], leaves: Sequence[bytes]
+) -> int:
     """Append the leaves of events that this transaction stores, in their order. One that has a leaf gets no other.
 
     Args:
         frontier: What ``locked`` gave in this transaction; it goes on from there.
+        stream: The events' life of the stream.
+        sequences: Of each leaf's event.
+        leaves: Leaf hashes.
 
     Returns:
         Leaves that were added.
     """
-    fresh = _without_leaf(connection, leaves)
-    if not fresh:
+    sequences, leaves = _without_leaf(connection, stream, sequences, leaves)
+    if not leaves:
         return 0
-    runs = list(_runs(fresh, frontier.size))
+    runs = list(_runs(stream, sequences, leaves, frontier.size))
     nodes: list[dict[str, Any]] = []
 
     def keep(level: int, index: int, root: bytes) -> None:
@@ -73,7 +70,7 @@ def append(connection: Connection, frontier: Frontier, leaves: Sequence[Leaf]) -
         connection.execute(insert(tables.node), nodes)
     changed = update(tables.tree).where(tables.tree.c.id == _ID)
     connection.execute(changed.values(size=frontier.size, frontier=frontier.dump()))
-    return len(fresh)
+    return len(leaves)
 
 
 async def adopt(engine: AsyncEngine) -> int:
@@ -99,8 +96,9 @@ async def adopt(engine: AsyncEngine) -> int:
                 rows = (await connection.execute(statement)).mappings().all()
                 if not rows:
                     break
-                leaves = [Leaf(stream, row["sequence"], leaf_of(*event_of(dict(row)))) for row in rows]
-                added += await connection.run_sync(append, frontier, leaves)
+                leaves = [leaf_of(*event_of(dict(row))) for row in rows]
+                sequences = [row["sequence"] for row in rows]
+                added += await connection.run_sync(append, frontier, stream, sequences, leaves)
                 after = rows[-1]["sequence"]
     return added
 
@@ -217,39 +215,31 @@ def locked(connection: Connection) -> Frontier:
     return Frontier.load(found.size, bytes(found.frontier))
 
 
-def _without_leaf(connection: Connection, leaves: Sequence[Leaf]) -> Sequence[Leaf]:
+def _without_leaf(
+    connection: Connection, stream: str, sequences: Sequence[int], leaves: Sequence[bytes]
+) -> tuple[Sequence[int], Sequence[bytes]]:
     column = tables.leaves.c
-    known: dict[str, list[tuple[int, int]]] = {}
-    for stream in {leaf.stream for leaf in leaves}:
-        mine = [leaf.sequence for leaf in leaves if leaf.stream == stream]
-        statement = select(column.first, column.last).where(
-            column.stream == stream, column.first <= max(mine), column.last >= min(mine)
-        )
-        found = connection.execute(statement).all()
-        if found:
-            known[stream] = [(first, last) for first, last in found]
+    statement = select(column.first, column.last).where(
+        column.stream == stream, column.first <= max(sequences), column.last >= min(sequences)
+    )
+    known = [(row.first, row.last) for row in connection.execute(statement)]
     if not known:
-        return leaves
-    return [
-        leaf
-        for leaf in leaves
-        if not any(first <= leaf.sequence <= last for first, last in known.get(leaf.stream, ()))
-    ]  # fmt: skip
+        return sequences, leaves
+    fresh = [
+        (sequence, leaf)
+        for sequence, leaf in zip(sequences, leaves, strict=True)
+        if not any(first <= sequence <= last for first, last in known)
+    ]
+    return [sequence for sequence, _ in fresh], [leaf for _, leaf in fresh]
 
 
-def _runs(leaves: Iterable[Leaf], position: int) -> Iterable[Run]:
-    run_of, first, due, hashes = "", 0, 0, list[bytes]()
-    for stream, sequence, hash in leaves:
-        if hashes and (sequence != due or stream != run_of):
-            yield Run(position, run_of, first, b"".join(hashes))
-            position += len(hashes)
-            hashes.clear()
-        if not hashes:
-            run_of, first = stream, sequence
-        hashes.append(hash)
-        due = sequence + 1
-    if hashes:
-        yield Run(position, run_of, first, b"".join(hashes))
+def _runs(stream: str, sequences: Sequence[int], leaves: Sequence[bytes], position: int) -> Iterable[Run]:
+    """Leaves in a row are kept in a row of the table; where sequences leap, another one begins."""
+    begin = 0
+    for at in range(1, len(sequences) + 1):
+        if at == len(sequences) or sequences[at] != sequences[at - 1] + 1:
+            yield Run(position + begin, stream, sequences[begin], b"".join(leaves[begin:at]))
+            begin = at
 
 
 async def _perfect(connection: AsyncConnection, level: int, index: int) -> bytes:
