@@ -6,6 +6,7 @@ What the entries mean is the reader's matter. The edge's catalogue has its own w
 import asyncio
 import time
 from collections.abc import Callable
+from enum import StrEnum
 
 from nats import errors
 from nats.aio.client import Client
@@ -28,6 +29,21 @@ BACKOFF_S = (0.1, 0.2, 0.5, 1.0)
 Apply = Callable[[str, bytes | None], None]
 """Told a key and its value; None: it is gone."""
 
+
+class Gone(StrEnum):
+    """How a key left the bucket."""
+
+    DELETED = "deleted"
+    """Somebody deleted it."""
+    EXPIRED = "expired"
+    """Its time ran out, or it was purged."""
+    UNSEEN = "unseen"
+    """It is not there, and nobody was watching when it went."""
+
+
+Left = Callable[[str, Gone], None]
+"""Told a key that is gone, and how it went."""
+
 _ERRORS = (errors.Error, js_errors.Error, OSError, TimeoutError)
 
 
@@ -42,14 +58,18 @@ class BucketWatch:
         bucket: Its name.
         apply: Told every change, and all that is there at the start and after each reconnect. Must not raise.
         keys: The keys the reader knows; after a reconnect those that are no more are taken from it.
+        left: Told instead of ``apply`` of keys that are gone, where it matters how they went. Must not raise.
     """
 
-    def __init__(self, nc: Client, bucket: str, apply: Apply, keys: Callable[[], list[str]]) -> None:
+    def __init__(
+        self, nc: Client, bucket: str, apply: Apply, keys: Callable[[], list[str]], left: Left | None = None
+    ) -> None:
         self._nc = nc
         self._js = nc.jetstream(timeout=ANSWER_WITHIN_S)
         self._bucket = bucket
         self._apply = apply
         self._keys = keys
+        self._left: Left = left or (lambda key, _: apply(key, None))
         self._task: asyncio.Task[None] | None = None
         self._current = asyncio.Event()
         self._confirmed_at = float("-inf")
@@ -126,7 +146,7 @@ class BucketWatch:
         """All that was in the bucket at ``asked_at`` has arrived."""
         if found is not None:
             for key in set(self._keys()) - found:
-                self._apply(key, None)
+                self._left(key, Gone.UNSEEN)
             log.debug("bucket watched", bucket=self._bucket, keys=len(found))
         self._confirmed_at = asked_at
         self._current.set()
@@ -136,7 +156,10 @@ class BucketWatch:
         gone = entry.operation in ("DEL", "PURGE")
         if found is not None:
             (found.discard if gone else found.add)(entry.key)
-        self._apply(entry.key, None if gone else entry.value or b"")
+        if gone:
+            self._left(entry.key, Gone.DELETED if entry.operation == "DEL" else Gone.EXPIRED)
+        else:
+            self._apply(entry.key, entry.value or b"")
 
     async def _is_current(self) -> bool:
         """Whether all that is in the bucket now has been seen. Entries that come meanwhile are waited for a moment."""

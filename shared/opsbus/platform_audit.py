@@ -59,7 +59,7 @@ class PlatformAudit:
         Raises:
             NotRecordedError: it is not known to be stored.
         """
-        call = secrets.token_hex(16)
+        call = more.pop("call", "") or secrets.token_hex(16)
         fields = {"actor": actor, "target": target, "reason": reason, "details": details, "method": "platform"}
         return await self.step(AuditRecord(stage=stage, call=call, **fields, **more), subject=target)
 
@@ -80,10 +80,10 @@ class PlatformAudit:
             data=data.model_copy(update={"seq": number}),
         )
         try:
-            await publish(self._js, audit_subject(self._identity, stage), event, event.id)
-        except (errors.Error, js_errors.Error, TimeoutError, OSError) as error:
+            await store_event(self._js, self._identity, event)
+        except NotRecordedError:
             self._unused.append(number)
-            raise NotRecordedError(f"the record did not take the event {stage} ({type(error).__name__})") from None
+            raise
         return event
 
     def _next(self) -> int:
@@ -91,6 +91,41 @@ class PlatformAudit:
             return self._unused.pop()
         self._seq += 1
         return self._seq
+
+
+def platform_event(
+    identity: str, instance: str, seq: int, stage: PlatformStage, /, *, actor: str, **fields: Any
+) -> AuditEvent:
+    """An event that is yet to be stored. For whoever has to keep it until it is; all others: ``PlatformAudit``.
+
+    Args:
+        seq: Its number at the instance, from 1.
+        fields: Of AuditRecord.
+    """
+    fields.setdefault("call", secrets.token_hex(16))
+    data = AuditRecord(stage=stage, seq=seq, actor=actor, method="platform", **fields)
+    return AuditEvent(
+        # Not to be foreseen: whoever stored an event under the next id first would have this one dropped as a copy.
+        id=f"{instance}-{seq}-{secrets.token_hex(8)}",
+        source=source(identity, instance),
+        type=f"opsbus.audit.v1.{stage.value}",
+        subject=data.target or None,
+        time=datetime.now(UTC),
+        data=data,
+    )
+
+
+async def store_event(js: JetStreamContext, identity: str, event: AuditEvent) -> None:
+    """Store an event; a repeat within the stream's window for duplicates is harmless.
+
+    Raises:
+        NotRecordedError: it is not known to be stored.
+    """
+    stage = str(event.data.stage)
+    try:
+        await publish(js, audit_subject(identity, stage), event, event.id)
+    except (errors.Error, js_errors.Error, TimeoutError, OSError) as error:
+        raise NotRecordedError(f"the record did not take the event {stage} ({type(error).__name__})") from None
 
 
 async def record_once(

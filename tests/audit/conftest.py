@@ -27,6 +27,12 @@ def _load(path: Path) -> ModuleType:
 postgres_server = _load(Path(__file__).parents[1] / "cmdb" / "postgres_server.py")
 
 
+@pytest.fixture(autouse=True)
+def _workers_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests here count the events of the stream; test_worker_events.py has those of workers."""
+    monkeypatch.setenv("OPSBUS_AUDIT_RECORD_WORKERS", "false")
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Any]:
     """A PostgreSQL server; without one the test is skipped, and says so."""

@@ -27,6 +27,8 @@ from opsbus_audit.settings import AuditSettings
 from opsbus_audit.sink import open_sink
 from opsbus_audit.store import AuditStore
 from opsbus_audit.verify_tool import verify_events
+from opsbus_audit.workers.known import KnownWorkers
+from opsbus_audit.workers.watch import WorkerWatch
 from opsbus_contracts.streams import AUDIT_SINK
 
 NAME = "audit"
@@ -68,6 +70,9 @@ def _parts(
     yield keep(
         store, record, settings.retention, provable(), settings.retention_every_s, get_log(NAME, part="retention")
     )
+    if settings.record_workers:
+        known = KnownWorkers(store.engine, client.jetstream(timeout=3.0))
+        yield WorkerWatch(client, known, get_log(NAME, part="workers")).run()
     if settings.checkpoint_key_file is not None:
         yield checkpoint_signer(made, settings, store, js).run()
     if settings.sink_url is not None:

@@ -33,6 +33,9 @@ class AuditSettings(Settings):
     gap_after_s: float = Field(
         default=60.0, ge=0.1, le=86_400, description="A number of a source that is missing so long is a gap."
     )
+    record_workers: bool = Field(
+        default=True, description="Workers that join and leave are recorded; false where another audit worker does it."
+    )
     retention: list[RetentionRule] = Field(
         default=[], description="How long the store keeps what; the first rule that matches decides. Empty: for ever."
     )

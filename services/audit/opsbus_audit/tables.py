@@ -158,3 +158,19 @@ checkpoint = Table(
     Column("published", Boolean, nullable=False),
 )
 """Signed tree heads; ``entry`` is the note with the proof that it goes on from the one before."""
+
+worker = Table(
+    "audit_worker",
+    metadata,
+    Column("service", String(64), primary_key=True),
+    Column("instance", String(128), primary_key=True),
+    Column("present", Boolean, nullable=False),
+    Column("started", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("tools", BigInteger, nullable=False),
+    Column("noted_us", BigInteger, nullable=False),
+    Column("noted_by", String(64), nullable=False),
+    Column("event", LargeBinary),
+)
+"""Workers as the record knows them; ``event`` is the audit event of the last change while the stream is not known to
+have it."""
