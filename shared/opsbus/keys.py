@@ -101,10 +101,20 @@ class BucketKeys:
         return key
 
 
-async def publish_key(js: JetStreamContext, key: PublicKey) -> None:
-    """Puts a public key where workers look for it. For the provisioner and the keeper: nobody else may write there."""
+async def publish_key(js: JetStreamContext, key: PublicKey) -> bool:
+    """Puts a public key where workers look for it. For the provisioner and the keeper: nobody else may write there.
+
+    Returns:
+        Whether the bucket has it otherwise than before.
+    """
     bucket = await js.key_value(KEYS.name)
-    await bucket.put(key_name(key.kid), key.model_dump_json(exclude_none=True).encode())
+    body = key.model_dump_json(exclude_none=True).encode()
+    try:
+        before = (await bucket.get(key_name(key.kid))).value
+    except KeyNotFoundError:
+        before = None
+    await bucket.put(key_name(key.kid), body)
+    return body != before
 
 
 async def withdraw_key(js: JetStreamContext, kid: str) -> None:

@@ -119,19 +119,23 @@ def consumer_config(spec: ConsumerSpec) -> ConsumerConfig:
     )
 
 
-async def provision(js: JetStreamContext, *, replicas: int = 1) -> list[Step]:
+async def provision(js: JetStreamContext, *, replicas: int = 1, done: list[Step] | None = None) -> list[Step]:
     """Makes the server's streams, buckets and consumers what the contracts declare; twice is once.
 
     Args:
         js: Of the identity ``provisioner``.
         replicas: 1 on one server, 3 in a cluster.
+        done: Gets each step as soon as it is done: known also when a later one fails.
     """
-    steps = [await _stream(js, "stream", spec.name, stream_config(spec, replicas)) for spec in STREAMS]
-    steps += [await _stream(js, "bucket", spec.name, bucket_config(spec, replicas)) for spec in BUCKETS]
-    steps += [
-        await _stream(js, "object store", spec.name, object_store_config(spec, replicas)) for spec in OBJECT_STORES
-    ]
-    steps += [await _consumer(js, spec) for spec in CONSUMERS]
+    steps = done if done is not None else []
+    for stream in STREAMS:
+        steps.append(await _stream(js, "stream", stream.name, stream_config(stream, replicas)))
+    for bucket in BUCKETS:
+        steps.append(await _stream(js, "bucket", bucket.name, bucket_config(bucket, replicas)))
+    for store in OBJECT_STORES:
+        steps.append(await _stream(js, "object store", store.name, object_store_config(store, replicas)))
+    for consumer in CONSUMERS:
+        steps.append(await _consumer(js, consumer))
     return steps
 
 

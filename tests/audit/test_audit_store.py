@@ -240,7 +240,7 @@ async def test_a_restarted_server_is_found_again(bus: Bus, run_worker: Any, edge
 async def start_process(bus: Bus, url: str, folder: Path) -> asyncio.subprocess.Process:
     environment = {
         "PATH": os.environ["PATH"], "NATS_URL": bus.url, "OPSBUS_NATS_SEED_FILE": str(bus.credentials("audit")),
-        "OPSBUS_AUDIT_DATABASE_URL": url, "OPSBUS_AUDIT_BATCH_MAX": "50",
+        "OPSBUS_AUDIT_DATABASE_URL": url, "OPSBUS_AUDIT_BATCH_MAX": "50", "OPSBUS_AUDIT_RECORD_WORKERS": "false",
         "OPSBUS_READY_FILE": str(folder / f"ready-{secrets.token_hex(4)}.json"),
     }  # fmt: skip
     command = (sys.executable, "-c", "from opsbus_audit.app import worker; worker.run()")

@@ -1,10 +1,12 @@
 """``opsbus provision``: on a bare server, again, after drift; and the identity of a new worker, on a real server."""
 
+import getpass
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +42,82 @@ async def test_created_unchanged_updated(bus) -> None:
 
     second = opsbus("provision", **access)
     assert {line.split()[0] for line in second.stdout.splitlines()} == {"unchanged"}
+
+
+async def provisioned(bus) -> list[dict[str, Any]]:
+    js = await bus.jetstream()
+    last = (await js.stream_info("AUDIT")).state.last_seq
+    found = [await js.get_msg("AUDIT", sequence) for sequence in range(1, last + 1)]
+    assert {message.subject for message in found} <= {"audit.provisioner.provisioned"}
+    return [json.loads(message.data)["data"] for message in found]
+
+
+async def test_what_was_changed_is_recorded_and_nothing_else_is(bus, tmp_path: Path) -> None:
+    access = {"NATS_URL": bus.url, "OPSBUS_NATS_SEED_FILE": str(bus.credentials("provisioner"))}
+    assert opsbus("provision", **access).returncode == 0
+    assert await provisioned(bus) == []
+    js = await bus.jetstream()
+    await js.delete_stream("EVENTS")
+    config = (await js.stream_info("CHECKPOINTS")).config
+    config.description = "something else"
+    await js.update_stream(config)
+    assert opsbus("provision", **access).returncode == 0
+    (event,) = await provisioned(bus)
+    assert (event["stage"], event["method"], event["target"]) == ("provisioned", "platform", "bus")
+    assert event["actor"] == getpass.getuser()
+    details = event["details"]
+    assert details["created"] == ["stream EVENTS"]
+    assert list(details["updated"]) == ["stream CHECKPOINTS"]
+    assert details["updated"]["stream CHECKPOINTS"][0].startswith("description: something else -> ")
+    assert "refused" not in details
+    signer = Signer.generate()
+    key = tmp_path / "identity.pem"
+    key.write_bytes(signer.pem())
+    for _ in range(2):
+        assert opsbus("provision", "--identity-key", str(key), **access).returncode == 0
+    _, second = await provisioned(bus)
+    assert second["details"] == {"identity_key": signer.kid, "replicas": 1}
+
+
+async def test_what_the_server_refused_is_recorded(bus) -> None:
+    js = await bus.jetstream()
+    await js.delete_stream("EVENTS")
+    await js.add_stream(name="EVENTS", subjects=["event.>"], storage="memory")
+    access = {"NATS_URL": bus.url, "OPSBUS_NATS_SEED_FILE": str(bus.credentials("provisioner"))}
+    assert opsbus("provision", **access).returncode == 1
+    (event,) = await provisioned(bus)
+    refused = event["details"]["refused"]["stream EVENTS"]
+    assert any(line.startswith("storage: memory -> ") for line in refused["drift"])
+    assert "storage" in refused["problem"]
+
+
+async def test_what_is_done_on_a_bare_server_is_recorded_in_what_was_made(bus) -> None:
+    js = await bus.jetstream()
+    for info in await js.streams_info():
+        await js.delete_stream(str(info.config.name))
+    access = {"NATS_URL": bus.url, "OPSBUS_NATS_SEED_FILE": str(bus.credentials("provisioner"))}
+    done = opsbus("provision", **access)
+    assert done.returncode == 0, done.stderr
+    (event,) = await provisioned(bus)
+    assert {"stream AUDIT", "bucket CATALOG", "object store BLOBS", "consumer audit-store"} <= set(
+        event["details"]["created"]
+    )
+
+
+async def test_what_the_record_does_not_take_is_said(bus) -> None:
+    js = await bus.jetstream()
+    await js.delete_stream("AUDIT")
+    await js.delete_stream("EVENTS")
+    # Somebody else's stream has the record's subjects: AUDIT cannot be made.
+    await js.add_stream(name="OTHER", subjects=["audit.nothing"])
+    try:
+        access = {"NATS_URL": bus.url, "OPSBUS_NATS_SEED_FILE": str(bus.credentials("provisioner"))}
+        done = opsbus("provision", **access)
+    finally:
+        await js.delete_stream("OTHER")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "overlap" in done.stderr
 
 
 async def test_the_public_key_of_a_signer_is_published(bus, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 a record of it, nothing is read."""
 
 import asyncio
-import getpass
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -20,11 +19,12 @@ from opsbus import ToolError
 from opsbus.commands.output import fail
 from opsbus.database import open_engine
 from opsbus.nats_client import ConnectError, close, connect
-from opsbus.platform_audit import NotRecordedError, record_once
+from opsbus.platform_audit import NotRecordedError
 from opsbus.settings import SettingsError
 from opsbus.toolerror import near
 from opsbus.when import parse_when
 from opsbus_audit.locate import IDENTITY, PlatformError, bus_settings, store_url
+from opsbus_audit.log_read import Reading, recorded
 from opsbus_audit.reading import Batch, from_both, from_store, from_stream
 from opsbus_audit.record import Outcome
 from opsbus_audit.search import Question
@@ -55,9 +55,15 @@ class Access:
     source: Source
     refused: list[Exception] = field(default_factory=list)
     """What the connection reported: a denied publish says nothing else."""
+    reading: Reading = field(default_factory=Reading)
 
-    def events(self, question: Question, *, follow: bool = False) -> AsyncIterator[Batch]:
-        """Events that match, the oldest first."""
+    async def events(self, question: Question, *, follow: bool = False) -> AsyncIterator[Batch]:
+        """Events that match, the oldest first; they are counted for the record."""
+        async for batch in self._events(question, follow):
+            self.reading.events += len(batch)
+            yield batch
+
+    def _events(self, question: Question, follow: bool) -> AsyncIterator[Batch]:
         if self.source is Source.STORE and self.engine is not None:
             return from_store(self.engine, question)
         if self.source is Source.STREAM:
@@ -89,8 +95,8 @@ async def opened(
             client = await connect(bus_settings(folder), IDENTITY, name="opsbus-audit-read", on_error=refused.append)
         stack.push_async_callback(close, client)
         facts = {"question": asked(question), "source": source.value, **details}
-        await record_once(client.jetstream(), IDENTITY, stage, actor=getpass.getuser(), target="AUDIT", details=facts)
-        yield Access(client, engine, source, refused)
+        reading = await stack.enter_async_context(recorded(client, facts, stage))
+        yield Access(client, engine, source, refused, reading)
 
 
 def _engine(source: Source, folder: str, database_url: str | None) -> AsyncEngine | None:

@@ -2,29 +2,35 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TypeVar
 
 import typer
 from nats import errors as nats_errors
+from nats.aio.client import Client
 from nats.js import errors as js_errors
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from opsbus import ToolError
+from opsbus import Settings, ToolError
 from opsbus.commands.output import fail
 from opsbus.database import open_engine
 from opsbus.nats_client import ConnectError, close, connect, without_password
 from opsbus.personal import Persons, PersonsError
-from opsbus.settings import SettingsError
+from opsbus.platform_audit import NotRecordedError
+from opsbus.settings import SettingsError, load
 from opsbus.toolerror import near
 from opsbus.when import parse_when
+from opsbus_audit.access import asked
 from opsbus_audit.follow import follow as follow_stream
 from opsbus_audit.locate import IDENTITY, PlatformError, bus_settings, store_url
+from opsbus_audit.log_read import Reading, recorded
 from opsbus_audit.persons import also_by_pseudonym, reveal
 from opsbus_audit.record import Outcome
 from opsbus_audit.search import Entry, Question, search
+from opsbus_audit.settings import AuditSettings
 from opsbus_audit.timeline import line
 from opsbus_contracts import Stage
 
@@ -44,6 +50,10 @@ class Filter:
     stage: str | None = None
     call: str | None = None
     outcome: str | None = None
+
+    def given(self) -> dict[str, str]:
+        """Only what was given, as facts for the record."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def check(self) -> None:
         """End the command when a value of a closed list is not on it."""
@@ -72,15 +82,24 @@ def tail(wanted: Filter, *, since: str | None, follow: bool, as_json: bool, fold
     except (PlatformError, SettingsError) as error:
         fail(str(error), "start the platform (opsbus up), or set NATS_URL and OPSBUS_NATS_SEED_FILE (identity auditor)")
 
+    facts = {"what": "tail", "question": wanted.given() | ({"since": start.isoformat()} if start else {})}
+
     async def show() -> None:
-        async for entry in follow_stream(settings, start=start, to_end=not follow, connect_timeout_s=_CONNECT_S):
-            if wanted.lets_through(entry):
-                _print(entry, as_json)
+        async with (
+            _connected(settings, "opsbus-audit-tail") as client,
+            recorded(client, facts | {"source": "stream", "follow": follow}) as reading,
+        ):
+            async for entry in follow_stream(client, start=start, to_end=not follow):
+                if wanted.lets_through(entry):
+                    _print(entry, as_json)
+                    reading.events += 1
 
     try:
         _run(show())
     except (ConnectError, SettingsError) as error:
         fail(str(error), "the seed file must be the one of the identity `auditor`")
+    except NotRecordedError as error:
+        fail(f"nothing was read: {error}", "reading the record is recorded first; is the bus provisioned?")
     except js_errors.NotFoundError:
         fail("there is no stream AUDIT on this bus", "create it: opsbus provision")
     except (TimeoutError, nats_errors.Error, OSError) as error:
@@ -118,7 +137,14 @@ def search_store(
     )
     hint = "name the store: --database-url sqlite:///file or postgresql://..., or OPSBUS_AUDIT_DATABASE_URL"
     try:
-        shown = _run(_search(store_url(database_url, folder), question, limit, as_json, folder))
+        must = load(AuditSettings, "audit").require_log_read
+        shown = _run(_search(store_url(database_url, folder), question, limit, as_json, folder, must))
+    except SettingsError as error:
+        fail(str(error))
+    except _NoBusError as error:
+        fail(f"nothing was read: {error}", "OPSBUS_AUDIT_REQUIRE_LOG_READ wants a bus that records it: opsbus up")
+    except NotRecordedError as error:
+        fail(f"nothing was read: {error}", "reading the record is recorded first; is the bus provisioned?")
     except PersonsError as error:
         fail(str(error), "is the bus well? 'opsbus doctor' looks")
     except (PlatformError, ValueError) as error:
@@ -130,41 +156,56 @@ def search_store(
         typer.echo("nothing matches", err=True)
 
 
-async def _search(url: str, question: Question, limit: int, as_json: bool, folder: str) -> int:
-    shown = 0
-    cursor: str | None = None
-    told = ""
+class _NoBusError(Exception):
+    """No bus is there for the auditor; one line."""
+
+
+async def _search(url: str, question: Question, limit: int, as_json: bool, folder: str, must: bool) -> int:
     engine = open_engine(url, read_only=True)
     try:
-        async with _persons(folder) as persons:
-            question = await also_by_pseudonym(persons, question)
-            while shown < limit:
-                found = await search(engine, question, min(_PAGE, limit - shown), cursor)
-                sealed = await reveal(persons, found.entries)
-                if sealed and sealed != told:
-                    typer.echo(told := sealed, err=True)
-                for entry in found.entries:
-                    _print(entry, as_json)
-                shown += len(found.entries)
-                if not found.more:
-                    break
-                cursor = found.cursors[-1]
+        async with AsyncExitStack() as stack:
+            facts = {"what": "search", "question": asked(question), "source": "store", "at_most": limit}
+            try:
+                client = await stack.enter_async_context(_connected(bus_settings(folder), "opsbus-audit-search"))
+            except (PlatformError, ConnectError, SettingsError, TimeoutError, nats_errors.Error, OSError) as error:
+                # A store may be looked at without a bus, by whoever has its password: the record cannot prevent that.
+                if must:
+                    raise _NoBusError(f"no bus to record it ({error or type(error).__name__})") from None
+                typer.echo(f"! this reading is not recorded: no bus ({error or type(error).__name__})", err=True)
+                return await _show(engine, question, limit, as_json, None, Reading())
+            reading = await stack.enter_async_context(recorded(client, facts))
+            return await _show(engine, question, limit, as_json, Persons(client.jetstream(timeout=3.0)), reading)
     finally:
         await engine.dispose()
-    return shown
+
+
+async def _show(
+    engine: AsyncEngine, question: Question, limit: int, as_json: bool, persons: Persons | None, reading: Reading
+) -> int:
+    """``persons``: the keys of personal data, where there is a bus."""
+    cursor: str | None = None
+    told = ""
+    question = await also_by_pseudonym(persons, question)
+    while reading.events < limit:
+        found = await search(engine, question, min(_PAGE, limit - reading.events), cursor)
+        sealed = await reveal(persons, found.entries)
+        if sealed and sealed != told:
+            typer.echo(told := sealed, err=True)
+        for entry in found.entries:
+            _print(entry, as_json)
+        reading.events += len(found.entries)
+        if not found.more:
+            break
+        cursor = found.cursors[-1]
+    return reading.events
 
 
 @asynccontextmanager
-async def _persons(folder: str) -> AsyncIterator[Persons | None]:
-    """The keys of personal data, where there is a bus; a store may be looked at without one."""
+async def _connected(settings: Settings, name: str) -> AsyncIterator[Client]:
+    async with asyncio.timeout(_CONNECT_S):
+        client = await connect(settings, IDENTITY, name=name)
     try:
-        async with asyncio.timeout(_CONNECT_S):
-            client = await connect(bus_settings(folder), IDENTITY, name="opsbus-audit-search")
-    except (PlatformError, ConnectError, SettingsError, TimeoutError, nats_errors.Error, OSError):
-        yield None
-        return
-    try:
-        yield Persons(client.jetstream(timeout=3.0))
+        yield client
     finally:
         await close(client)
 

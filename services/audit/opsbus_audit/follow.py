@@ -1,18 +1,15 @@
 """Reading the stream live and in order, without a durable consumer: what a terminal needs. Storing is consumer.py's
 matter."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import datetime
 
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from opsbus import Settings
-from opsbus.nats_client import connect
-from opsbus_audit.locate import IDENTITY
 from opsbus_audit.record import stored
 from opsbus_audit.search import Entry, entry_of_message
 from opsbus_contracts.streams import AUDIT
@@ -20,36 +17,28 @@ from opsbus_contracts.streams import AUDIT
 _WAIT_S = 1.0
 
 
-async def follow(
-    settings: Settings, *, start: datetime | None, to_end: bool, connect_timeout_s: float
-) -> AsyncIterator[Entry]:
+async def follow(client: Client, *, start: datetime | None, to_end: bool) -> AsyncIterator[Entry]:
     """Events of the stream, in order.
 
     Args:
-        settings: Where the bus is, and the auditor's seed.
+        client: Of the identity ``auditor``.
         start: The first to show by the server's time; None: the next that comes, or with ``to_end`` the very first.
         to_end: End after the last event that is there when this begins.
-        connect_timeout_s: The bus must answer within this long. Seconds.
 
     Raises:
         TimeoutError, nats.errors.Error: the bus or the stream does not answer.
     """
-    async with asyncio.timeout(connect_timeout_s):
-        client = await connect(settings, IDENTITY, name="opsbus-audit-tail")
-    try:
-        js = client.jetstream(timeout=5.0)
-        last = (await js.stream_info(AUDIT.name)).state.last_seq
-        if to_end and last == 0:
+    js = client.jetstream(timeout=5.0)
+    last = (await js.stream_info(AUDIT.name)).state.last_seq
+    if to_end and last == 0:
+        return
+    subscription = await _subscribe(js, start, to_end)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(subscription.unsubscribe)
+        if to_end and not await _any_comes(subscription):
             return
-        subscription = await _subscribe(js, start, to_end)
-        async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(subscription.unsubscribe)
-            if to_end and not await _any_comes(subscription):
-                return
-            async for message in _messages(subscription, last if to_end else None):
-                yield entry_of_message(stored(message, AUDIT.name))
-    finally:
-        await client.close()
+        async for message in _messages(subscription, last if to_end else None):
+            yield entry_of_message(stored(message, AUDIT.name))
 
 
 async def _subscribe(js: JetStreamContext, start: datetime | None, to_end: bool) -> JetStreamContext.PushSubscription:

@@ -33,6 +33,9 @@ class AuditSettings(Settings):
     gap_after_s: float = Field(
         default=60.0, ge=0.1, le=86_400, description="A number of a source that is missing so long is a gap."
     )
+    require_log_read: bool = Field(
+        default=False, description="`opsbus audit search` fails where no bus is there to record that the store is read."
+    )
     record_workers: bool = Field(
         default=True, description="Workers that join and leave are recorded; false where another audit worker does it."
     )

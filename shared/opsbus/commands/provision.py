@@ -18,7 +18,7 @@ def provision(
         Path, typer.Option(envvar="OPSBUS_DATA", help="Data folder of 'opsbus up'; used unless NATS_URL is set.")
     ] = Path(".opsbus"),
 ) -> None:
-    """Create the streams, buckets and consumers, and change back what drifted. Nothing is deleted.
+    """Create the streams, buckets and consumers, and change back what drifted. Nothing is deleted; it is recorded.
 
     Uses NATS_URL and, in OPSBUS_NATS_SEED_FILE, the seed of the identity 'provisioner'.
     """
@@ -35,11 +35,12 @@ def provision(
     try:
         settings = bus_settings("provisioner", data)
         signer = _signer(identity_key) if identity_key is not None else None
-        steps = asyncio.run(provision_bus(settings, signer, replicas))
+        done = asyncio.run(provision_bus(settings, signer, replicas))
     except (NoPlatformError, ProvisionError) as error:
         fail(str(error), error.hint)
     except SettingsError as error:
         fail(str(error))
+    steps = done.steps
     width = max(len(f"{step.kind} {step.name}") for step in steps)
     for step in steps:
         typer.echo(f"{step.action:<10} {f'{step.kind} {step.name}':<{width}}  {'; '.join(step.drift)}".rstrip())
@@ -47,7 +48,9 @@ def provision(
             typer.echo(f"           {step.problem}")
     if signer is not None:
         typer.echo(f"{'published':<10} identity key {signer.kid}")
-    raise typer.Exit(1 if any(step.action == "refused" for step in steps) else 0)
+    if done.unrecorded:
+        typer.echo(f"! {done.unrecorded}", err=True)
+    raise typer.Exit(1 if done.unrecorded or any(step.action == "refused" for step in steps) else 0)
 
 
 def _signer(path: Path):  # type: ignore[no-untyped-def]

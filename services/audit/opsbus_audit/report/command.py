@@ -42,6 +42,7 @@ def report(
             if access.engine is None:
                 raise ValueError("a report is made from the store")
             facts = await gather(access.engine, since, until, getpass.getuser())
+            access.reading.events = sum(part.events for part in facts.completeness)
             if keys:
                 verified = await verify_store(access.engine, keys)
                 facts.verified, facts.verified_well = said(verified), verified.ok
