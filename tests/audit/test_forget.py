@@ -69,7 +69,11 @@ async def test_a_name_finds_its_events_until_the_person_is_forgotten(
         assert pseudonym in out
         result = await found(caller, 1, actor=ADA)
         assert result["items"][0]["tool"] == "before_it_was_encrypted"
-        every = await found(caller, 4)
+        every = await found(caller, 6)
+        readings = [item for item in every["items"] if item["stage"] == "log_read"]
+        assert len(readings) == 2  # the search above, begun and ended
+        assert ADA not in json.dumps(readings)
+        assert pseudonym in json.dumps(readings)
         sealed = next(item for item in every["items"] if item["tool"] == "k8s_get_pods")
         assert (sealed["actor"], sealed["address"], sealed["client"]) == (pseudonym, "", "")
         assert "forgotten" in every["warnings"][0]

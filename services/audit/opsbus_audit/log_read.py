@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from nats.aio.client import Client
 
+from opsbus.personal import Persons, PersonsError
 from opsbus.platform_audit import NotRecordedError, PlatformAudit
 from opsbus_audit.locate import IDENTITY
 from opsbus_contracts.audit import PlatformStage
@@ -24,6 +25,18 @@ class Reading:
 
     def __init__(self) -> None:
         self.events = 0
+
+
+async def _covered(persons: Persons, facts: dict[str, Any]) -> dict[str, Any]:
+    """A caller who is under a pseudonym in the record is not named by the question about them."""
+    actor = facts.get("question", {}).get("actor")
+    if not isinstance(actor, str):
+        return facts
+    try:
+        person = await persons.find(actor)
+    except PersonsError as error:
+        raise NotRecordedError(str(error)) from None
+    return facts if person is None else facts | {"question": facts["question"] | {"actor": person.pseudonym}}
 
 
 @asynccontextmanager
@@ -40,9 +53,10 @@ async def recorded(
         NotRecordedError: the record did not take it: nothing may be read. That the end is not recorded is told on
             stderr alone, for what was read has been read.
     """
-    audit, reading, ended = PlatformAudit(client.jetstream(), IDENTITY), Reading(), "broken_off"
+    js = client.jetstream()
+    audit, reading, ended = PlatformAudit(js, IDENTITY), Reading(), "broken_off"
     common = {"actor": getpass.getuser(), "target": TARGET, "call": secrets.token_hex(16)}
-    await audit.record(stage, details=facts, **common)
+    await audit.record(stage, details=await _covered(Persons(js), facts), **common)
     try:
         yield reading
         ended = "whole"
