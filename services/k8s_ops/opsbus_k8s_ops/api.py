@@ -36,10 +36,12 @@ _CHUNK_BYTES = 1 << 16
 GROUPS = {
     "namespaces": "/api/v1",
     "pods": "/api/v1",
+    "events": "/api/v1",
     "deployments": "/apis/apps/v1",
     "statefulsets": "/apis/apps/v1",
     "daemonsets": "/apis/apps/v1",
     "replicasets": "/apis/apps/v1",
+    "controllerrevisions": "/apis/apps/v1",
     "horizontalpodautoscalers": "/apis/autoscaling/v2",
     "poddisruptionbudgets": "/apis/policy/v1",
 }

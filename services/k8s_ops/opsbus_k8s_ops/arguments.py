@@ -16,6 +16,7 @@ Namespaces = Annotated[
     list[Namespace] | None, Field(max_length=20, description="Namespaces to look in. Default: all of them.")
 ]
 Name = Annotated[str, Field(pattern=_DNS_NAME)]
+ObjectRef = Annotated[str, Field(max_length=280, pattern=r"^([A-Za-z][A-Za-z0-9.\-]*/)?[A-Za-z0-9][-A-Za-z0-9.:_]*$")]
 LabelSelector = Annotated[
     str | None, Field(max_length=1000, description="Kubernetes label selector: app=checkout,tier!=cache.")
 ]

@@ -15,6 +15,7 @@ from opsbus import ErrorCode, ToolError
 from opsbus.toolerror import near
 from opsbus_contracts import Identity
 from opsbus_k8s_ops.api import CallerClient, ClusterApi, Impersonation
+from opsbus_k8s_ops.discovery import Discovery
 from opsbus_k8s_ops.kubeconfig import ClusterConfig, load_clusters
 from opsbus_k8s_ops.listing import Bounds, names_of
 from opsbus_k8s_ops.models import ClusterInfo
@@ -54,6 +55,7 @@ class Clusters:
     def __init__(self, settings: K8sSettings) -> None:
         self.settings = settings
         self.default = ""
+        self.discovery = Discovery()
         self._reach: dict[str, Reach] = {}
 
     async def __aenter__(self) -> "Clusters":

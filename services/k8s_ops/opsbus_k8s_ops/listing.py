@@ -47,8 +47,12 @@ async def list_objects(
     labels: str | None = None,
     fields: str | None = None,
     accept: str = "application/json",
+    path: str | None = None,
 ) -> Listing[T]:
     """Every object that matches, up to the bound, each reduced by ``keep`` as its page arrives.
+
+    Args:
+        path: The address of the list, for a resource that path_of does not know.
 
     Raises:
         ToolError: the cluster's refusal, or ``backend_error`` when the list cannot be held together.
@@ -65,7 +69,7 @@ async def list_objects(
         if token:
             page_query.append(("continue", token))
         try:
-            page = await api.get(path_of(resource, namespace), doing, page_query, accept)
+            page = await api.get(path or path_of(resource, namespace), doing, page_query, accept)
         except ToolError as error:
             if error.details.get("http_status") != 410 or restarts > RESTARTS_MAX:
                 raise

@@ -13,13 +13,13 @@ LINES_MAX = 40
 Value = TypeVar("Value")
 
 
-def _empty(value: Any) -> bool:
+def empty(value: Any) -> bool:
     return value is None or value == [] or value == {}
 
 
 def optional(description: str = "") -> Any:
     """A field that is left out while it has no value."""
-    return Field(default=None, exclude_if=_empty, description=description)
+    return Field(default=None, exclude_if=empty, description=description)
 
 
 class ClusterInfo(BaseModel):
@@ -143,7 +143,7 @@ class WorkloadRow(BaseModel):
 class _Overview(BaseModel):
     cluster: str = ""
     counts: Counts = Field(default_factory=Counts, description="Of all that matched.")
-    groups: list[Group] = Field(default_factory=list, exclude_if=_empty, description="With group_by: instead of rows.")
+    groups: list[Group] = Field(default_factory=list, exclude_if=empty, description="With group_by: instead of rows.")
 
     def overview(self, noun: str) -> list[str]:
         """The first lines of the text form."""
