@@ -8,6 +8,7 @@ from opsbus.settings import SettingsError
 from opsbus_cmdb import prompts, seed
 from opsbus_cmdb.asset_tools import asset_record, assets_overview, query_assets
 from opsbus_cmdb.change_tools import get_change_records
+from opsbus_cmdb.change_write_tools import cancel_change, create_change
 from opsbus_cmdb.conflict_tools import check_change_conflicts
 from opsbus_cmdb.http_inventory import HttpInventory
 from opsbus_cmdb.impact_tools import get_impact
@@ -67,6 +68,8 @@ def build() -> Worker:
     made.tool(permission=READ, read_only=True, title="What would be hit")(get_impact)
     made.tool(permission=READ, read_only=True, title="Who owns it")(who_owns)
     made.tool(permission=WRITE, destructive=True, title="Set an asset's status")(update_asset_status)
+    made.tool(permission=WRITE, title="Record a change")(create_change)
+    made.tool(permission=WRITE, destructive=True, title="Cancel a change")(cancel_change)
     made.resource(
         ASSETS_URI, name="assets", permission=READ, mime_type="application/json", subscribable=True, title="Assets"
     )(assets_overview)

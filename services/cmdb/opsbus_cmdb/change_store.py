@@ -3,18 +3,18 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from opsbus import ErrorCode, ToolError
-from opsbus.database import UtcDateTime
+from opsbus.database import UtcDateTime, serialize
 from opsbus.toolerror import near
 from opsbus_cmdb import tables
 from opsbus_cmdb.asset_store import read_asset
 from opsbus_cmdb.calendar import covers
 from opsbus_cmdb.inventory import ChangeSlice
-from opsbus_cmdb.model import Change, Window
-from opsbus_cmdb.query import ChangeQuery, decode_cursor, encode_cursor
+from opsbus_cmdb.model import Change, ChangeState, Window
+from opsbus_cmdb.query import Cancellation, ChangeDraft, ChangeQuery, decode_cursor, encode_cursor
 
 _change = tables.change
 _link = tables.change_asset
@@ -22,6 +22,8 @@ _asset = tables.asset
 _WINDOWS_MAX = 50
 _CALLS_MAX = 500
 _NEAR_AMONG = 2_000
+_PREFIX, _DIGITS = "CHG", 7
+_DESCRIPTION_MAX = 8_000
 
 _order = func.coalesce(_change.c.planned_start, _change.c.created_at, type_=UtcDateTime())
 _start = func.coalesce(_change.c.actual_start, _change.c.planned_start, _change.c.created_at, type_=UtcDateTime())
@@ -138,3 +140,64 @@ async def note_call(connection: AsyncConnection, number: str, call_id: str) -> N
         return
     values = {"tool_call_ids": [*calls, call_id], "updated_at": datetime.now(UTC)}
     await connection.execute(update(_change).where(_change.c.number == number).values(values))
+
+
+async def create(connection: AsyncConnection, draft: ChangeDraft) -> Change:
+    """Record a change under the next number, and which assets it touches.
+
+    Raises:
+        ToolError: ``not_found`` when an asset is gone.
+    """
+    rows = (await connection.execute(select(_asset.c.id, _asset.c.ref).where(_asset.c.ref.in_(draft.asset_refs)))).all()
+    missing = sorted(set(draft.asset_refs) - {row.ref for row in rows})
+    if missing:
+        raise ToolError(ErrorCode.NOT_FOUND, f"no asset {missing[0]!r}", hint="cmdb_query_assets finds assets")
+    number = await _next_number(connection)
+    now = datetime.now(UTC)
+    values = draft.model_dump(exclude={"asset_refs", "call_id"})
+    values |= {"number": number, "created_at": now, "updated_at": now, "approvals": []}
+    values["tool_call_ids"] = [draft.call_id] if draft.call_id else []
+    await connection.execute(insert(_change).values(values))
+    await connection.execute(insert(_link), [{"number": number, "asset_id": row.id} for row in rows])
+    return await get(connection, number)
+
+
+async def _next_number(connection: AsyncConnection) -> str:
+    """One more than the highest of our form; whoever takes one waits for the other's transaction."""
+    await serialize(connection, "cmdb", "change number")
+    if connection.dialect.name == "sqlite":
+        # A write that touches nothing: from here on this transaction is the only writer.
+        await connection.execute(update(_change).where(_change.c.number == "").values(title=_change.c.title))
+    latest = select(_change.c.number).where(_change.c.number.like(f"{_PREFIX}{'_' * _DIGITS}"))
+    found = (await connection.execute(latest.order_by(_change.c.number.desc()).limit(_NEAR_AMONG))).scalars()
+    taken = (number.removeprefix(_PREFIX) for number in found)
+    highest = max((int(digits) for digits in taken if digits.isascii() and digits.isdigit()), default=0)
+    return f"{_PREFIX}{highest + 1:0{_DIGITS}}"
+
+
+async def cancel(connection: AsyncConnection, number: str, cancellation: Cancellation) -> Change:
+    """Cancel a change, if nobody touched it since; the reason joins its description.
+
+    Raises:
+        ToolError: ``not_found``, or ``precondition_failed`` when it was touched.
+    """
+    before = await get(connection, number)
+    now = datetime.now(UTC)
+    note = f"Cancelled by {cancellation.actor}: {cancellation.reason}"
+    written = await connection.execute(
+        update(_change)
+        .where(_change.c.number == number, _change.c.updated_at == cancellation.seen)
+        .values(
+            state=ChangeState.CANCELLED.value,
+            description=f"{before.description}\n\n{note}".strip()[-_DESCRIPTION_MAX:],
+            tool_call_ids=[*before.tool_call_ids, *([cancellation.call_id] if cancellation.call_id else [])],
+            updated_at=max(now, before.updated_at),
+        )
+    )
+    if written.rowcount != 1:
+        raise ToolError(
+            ErrorCode.PRECONDITION_FAILED,
+            f"{number} was changed meanwhile: it is {before.state.value} now",
+            hint="look at it again with cmdb_get_change_records",
+        )
+    return await get(connection, number)

@@ -6,7 +6,9 @@ server http_server.py.
     PATCH /api/v1/assets/{id}            If-Match: "<version>"          StatusPatch in, Asset out
     GET   /api/v1/topology/{service}?direction=&depth=&nodes_max=&type=  Topology
     GET   /api/v1/changes?asset=&since=&until=&state=&type=&limit=&cursor=   ChangeSlice
+    POST  /api/v1/changes                                               ChangeDraft in, Change out
     GET   /api/v1/changes/{number}                                      Change
+    POST  /api/v1/changes/{number}/cancellation                         Cancellation in, Change out
 
 Every request carries ``Authorization: Bearer <key>``.
 An error is ``{"error": {code, message, hint, did_you_mean, details}}``.
@@ -19,6 +21,7 @@ from opsbus_cmdb.inventory import Group
 ASSETS = "/api/v1/assets"
 TOPOLOGY = "/api/v1/topology"
 CHANGES = "/api/v1/changes"
+CANCELLATION = "cancellation"
 FILTER = "filter."
 
 

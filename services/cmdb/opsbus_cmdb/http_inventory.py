@@ -10,10 +10,10 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from opsbus import ErrorCode, ToolError
-from opsbus_cmdb.http_api import ASSETS, CHANGES, FILTER, TOPOLOGY, Fault, FaultBody, Groups, StatusPatch
+from opsbus_cmdb.http_api import ASSETS, CANCELLATION, CHANGES, FILTER, TOPOLOGY, Fault, FaultBody, Groups, StatusPatch
 from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
 from opsbus_cmdb.model import Asset, Change
-from opsbus_cmdb.query import AssetQuery, ChangeQuery, StatusChange, TopologyQuery
+from opsbus_cmdb.query import AssetQuery, Cancellation, ChangeDraft, ChangeQuery, StatusChange, TopologyQuery
 from opsbus_contracts import Executed
 
 M = TypeVar("M", bound=BaseModel)
@@ -105,6 +105,15 @@ class HttpInventory:
         """See Inventory."""
         return await self._get(f"{CHANGES}/{quote(number, safe='')}", Change)
 
+    async def create_change(self, draft: ChangeDraft) -> Change:
+        """See Inventory."""
+        return await self._ask("POST", CHANGES, Change, json=draft.model_dump(mode="json"))
+
+    async def cancel_change(self, number: str, cancellation: Cancellation) -> Change:
+        """See Inventory."""
+        path = f"{CHANGES}/{quote(number, safe='')}/{CANCELLATION}"
+        return await self._ask("POST", path, Change, json=cancellation.model_dump(mode="json"))
+
     async def _get(self, path: str, model: type[M], params: Params | None = None) -> M:
         return await self._ask("GET", path, model, params=params or [])
 
@@ -150,7 +159,7 @@ class HttpInventory:
             return ToolError(
                 ErrorCode.OUTCOME_UNKNOWN,
                 f"the CMDB at {self._where} {what} after the change was sent: it may have been recorded",
-                hint="look at the asset's version and status with cmdb_query_assets before trying again",
+                hint="look at it with cmdb_query_assets or cmdb_get_change_records before trying again",
             )
         return ToolError(
             ErrorCode.BACKEND_UNAVAILABLE,
@@ -189,7 +198,7 @@ class HttpInventory:
             raise ToolError(
                 ErrorCode.OUTCOME_UNKNOWN,
                 f"the CMDB at {self._where} failed with {status} while the change was made{said}",
-                hint="look at the asset's version and status with cmdb_query_assets before trying again",
+                hint="look at it with cmdb_query_assets or cmdb_get_change_records before trying again",
             )
         raise ToolError(
             ErrorCode.BACKEND_UNAVAILABLE if unwell or status >= 500 else ErrorCode.BACKEND_ERROR,

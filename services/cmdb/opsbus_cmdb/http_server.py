@@ -15,10 +15,12 @@ from pydantic import BaseModel, ValidationError
 
 from opsbus import ErrorCode, ToolError
 from opsbus_cmdb import seed
-from opsbus_cmdb.http_api import ASSETS, CHANGES, FILTER, TOPOLOGY, Fault, FaultBody, Groups, StatusPatch
+from opsbus_cmdb.http_api import ASSETS, CANCELLATION, CHANGES, FILTER, TOPOLOGY, Fault, FaultBody, Groups, StatusPatch
 from opsbus_cmdb.inventory import Inventory
 from opsbus_cmdb.query import (
     LIMIT_MAX,
+    Cancellation,
+    ChangeDraft,
     ChangeQuery,
     StatusChange,
     TopologyQuery,
@@ -54,6 +56,8 @@ def application(inventory: Inventory, api_key: str) -> web.Application:
             web.patch(ASSETS + "/{key:.+}", _patch),
             web.get(TOPOLOGY + "/{key:.+}", _topology),
             web.get(CHANGES, _changes),
+            web.post(CHANGES, _create_change),
+            web.post(CHANGES + "/{number:[^/]+}/" + CANCELLATION, _cancel_change),
             web.get(CHANGES + "/{number:.+}", _change),
         ]
     )
@@ -156,14 +160,27 @@ async def _patch(request: web.Request) -> web.Response:
         raise ToolError(
             ErrorCode.PRECONDITION_FAILED, "no If-Match", hint='send If-Match: "<version>" of the record you looked at'
         )
-    try:
-        patch = StatusPatch.model_validate_json(await request.read())
-    except ValidationError as error:
-        raise ToolError(
-            ErrorCode.INVALID_ARGUMENTS, "the body is not a status patch", hint="see http_api.py"
-        ) from error
+    patch = await _read(request, StatusPatch)
     change = _checked(StatusChange, {**patch.model_dump(), "expected_version": int(version)})
     return _json(await request.app[_INVENTORY].set_status(request.match_info["key"], change))
+
+
+async def _read(request: web.Request, model: type[M]) -> M:
+    try:
+        return model.model_validate_json(await request.read())
+    except ValidationError as error:
+        raise ToolError(
+            ErrorCode.INVALID_ARGUMENTS, f"the body is not a {model.__name__}", hint="see http_api.py"
+        ) from error
+
+
+async def _create_change(request: web.Request) -> web.Response:
+    return _json(await request.app[_INVENTORY].create_change(await _read(request, ChangeDraft)))
+
+
+async def _cancel_change(request: web.Request) -> web.Response:
+    cancellation = await _read(request, Cancellation)
+    return _json(await request.app[_INVENTORY].cancel_change(request.match_info["number"], cancellation))
 
 
 async def _topology(request: web.Request) -> web.Response:

@@ -6,7 +6,7 @@ from typing import Protocol
 from pydantic import BaseModel, Field
 
 from opsbus_cmdb.model import Asset, Change, Relationship, Window
-from opsbus_cmdb.query import AssetQuery, ChangeQuery, StatusChange, TopologyQuery
+from opsbus_cmdb.query import AssetQuery, Cancellation, ChangeDraft, ChangeQuery, StatusChange, TopologyQuery
 
 
 class AssetSlice(BaseModel):
@@ -84,4 +84,12 @@ class Inventory(Protocol):
 
     async def get_change(self, number: str) -> Change:
         """A change by number."""
+        ...
+
+    async def create_change(self, draft: ChangeDraft) -> Change:
+        """Record a change under the next free number; the call is the first of its calls."""
+        ...
+
+    async def cancel_change(self, number: str, cancellation: Cancellation) -> Change:
+        """Cancel a change that nobody touched since it was looked at (else ``precondition_failed``)."""
         ...

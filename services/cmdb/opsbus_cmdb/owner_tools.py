@@ -7,11 +7,12 @@ from pydantic import BaseModel, Field
 
 from opsbus import Context
 from opsbus_cmdb.inventory import Inventory
-from opsbus_cmdb.model import Asset, Criticality
+from opsbus_cmdb.model import Asset, Criticality, RelationType
 from opsbus_cmdb.query import Direction, TopologyQuery
 
 _CONTACTS = ("contact", "on_call", "chat", "escalation", "runbook")
 _ABOVE_MAX = 20
+_HOLDING = [RelationType.PART_OF, RelationType.RUNS_ON]
 
 
 class Ownership(BaseModel):
@@ -82,12 +83,10 @@ async def who_owns(
 
 
 async def _owned_above(inventory: Inventory, asset: Asset) -> Asset | None:
-    query = TopologyQuery(direction=Direction.DEPENDENCIES, depth=3, nodes_max=_ABOVE_MAX)
+    # Only along these: what it merely depends on, and what that runs on, says nothing about whose it is.
+    query = TopologyQuery(direction=Direction.DEPENDENCIES, depth=3, nodes_max=_ABOVE_MAX, types=_HOLDING)
     found = await inventory.topology(asset.id, query)
-    holders = {
-        edge.to_id for edge in found.edges if edge.type.value in ("part_of", "runs_on")
-    }  # what it merely depends on says nothing about whose it is
-    return next((node.asset for node in found.nodes if node.asset.id in holders and node.asset.owner_team), None)
+    return next((node.asset for node in found.nodes[1:] if node.asset.owner_team), None)
 
 
 async def _needed_by(inventory: Inventory, asset: Asset, warnings: list[str]) -> dict[str, int]:

@@ -19,6 +19,7 @@ from opsbus_cmdb.model import (
     Criticality,
     Lifecycle,
     RelationType,
+    Risk,
     Status,
 )
 
@@ -115,6 +116,32 @@ class StatusChange(BaseModel):
     actor: str
     call_id: str = ""
     change_id: str = ""
+
+
+class ChangeDraft(BaseModel):
+    """A change to record; its number and times of writing are the inventory's."""
+
+    title: str = Field(min_length=1, max_length=400)
+    description: str = Field(default="", max_length=8_000)
+    type: ChangeType
+    state: ChangeState
+    risk: Risk
+    asset_refs: list[str] = Field(min_length=1, max_length=20)
+    requested_by: str = Field(max_length=200)
+    owner_team: str = Field(default="", max_length=128)
+    planned_start: datetime
+    planned_end: datetime
+    plans: dict[str, str] = Field(default_factory=dict)
+    call_id: str = Field(default="", max_length=64)
+
+
+class Cancellation(BaseModel):
+    """A change that is not to happen. `seen` is its `updated_at` as it was looked at: a later one refuses it."""
+
+    reason: str = Field(min_length=1, max_length=2_000)
+    actor: str = Field(min_length=1, max_length=256)
+    seen: datetime
+    call_id: str = Field(default="", max_length=64)
 
 
 def asset_query(text: str | None, filters: dict[str, Any] | None) -> AssetQuery:

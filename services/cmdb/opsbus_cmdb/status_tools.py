@@ -8,19 +8,18 @@ from pydantic import BaseModel, Field
 
 from opsbus import Change as PlannedChange
 from opsbus import Context, ErrorCode, Plan, ToolError, Undo
+from opsbus_cmdb import radius
 from opsbus_cmdb.calendar import covers
 from opsbus_cmdb.inventory import Inventory
 from opsbus_cmdb.lifecycle import StatusValue, check_transition, reversible
-from opsbus_cmdb.model import Asset, Change, ChangeState, Criticality, Lifecycle, WindowKind
-from opsbus_cmdb.query import ChangeQuery, Direction, StatusChange, TopologyQuery
+from opsbus_cmdb.model import Asset, Change, ChangeState, Lifecycle, WindowKind
+from opsbus_cmdb.query import ChangeQuery, StatusChange
 from opsbus_cmdb.views import AssetView, view
 
 ASSETS_URI = "enterprise://cmdb/assets"
 TOOL = "cmdb_update_asset_status"
 _OVER = (ChangeState.CLOSED, ChangeState.CANCELLED)
 _READY = (ChangeState.SCHEDULED, ChangeState.IMPLEMENT, ChangeState.REVIEW)
-_RADIUS_DEPTH = 3
-_RADIUS_NODES = 100
 
 Cmdb = Context[Inventory]
 
@@ -120,11 +119,7 @@ async def _usable_change(inventory: Inventory, change_id: str | None) -> Change 
 
 async def _plan(inventory: Inventory, asset: Asset, field: str, value: str, reason: str, change: Change | None) -> Plan:
     before = getattr(asset, field).value
-    dependents = await inventory.topology(
-        asset.id,
-        TopologyQuery(direction=Direction.DEPENDENTS, depth=_RADIUS_DEPTH, nodes_max=_RADIUS_NODES),
-    )
-    others = [node.asset for node in dependents.nodes if node.asset.id != asset.id]
+    others, truncated = await radius.dependents_of(inventory, [asset])
     warnings = await _warnings(inventory, asset, value, others, change)
     undo = None
     if reversible(asset, value):
@@ -139,20 +134,10 @@ async def _plan(inventory: Inventory, asset: Asset, field: str, value: str, reas
             PlannedChange(path=field, before=before, after=value),
             PlannedChange(path="version", before=asset.version, after=asset.version + 1),
         ],
-        blast_radius=_radius(others, dependents.truncated),
+        blast_radius=radius.told(others, truncated),
         undo=undo,
         warnings=warnings,
     )
-
-
-def _radius(others: list[Asset], truncated: bool) -> str:
-    if not others:
-        return "nothing recorded needs it"
-    critical = [asset for asset in others if asset.criticality is Criticality.CRITICAL]
-    named = ", ".join(asset.ref for asset in [*critical, *(a for a in others if a not in critical)][:8])
-    more = f" and {len(others) - 8} more" if len(others) > 8 else ""
-    count = f"more than {len(others)}" if truncated else str(len(others))
-    return f"{count} assets need it, {len(critical)} of them critical: {named}{more}"
 
 
 async def _warnings(

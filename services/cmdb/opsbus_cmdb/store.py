@@ -14,7 +14,7 @@ from opsbus_cmdb import asset_store, change_store, tables, topology_store
 from opsbus_cmdb.faults import unavailable
 from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
 from opsbus_cmdb.model import Asset, Change
-from opsbus_cmdb.query import AssetQuery, ChangeQuery, StatusChange, TopologyQuery
+from opsbus_cmdb.query import AssetQuery, Cancellation, ChangeDraft, ChangeQuery, StatusChange, TopologyQuery
 from opsbus_cmdb.seed import Estate
 
 
@@ -83,6 +83,16 @@ class EmbeddedInventory:
         """See Inventory."""
         async with self._transaction("a change was read") as connection:
             return await change_store.get(connection, number)
+
+    async def create_change(self, draft: ChangeDraft) -> Change:
+        """See Inventory."""
+        async with self._transaction("a change was recorded") as connection:
+            return await change_store.create(connection, draft)
+
+    async def cancel_change(self, number: str, cancellation: Cancellation) -> Change:
+        """See Inventory."""
+        async with self._transaction("a change was cancelled") as connection:
+            return await change_store.cancel(connection, number, cancellation)
 
     async def load(self, estate: Estate) -> bool:
         """Write an estate into an empty store; False, and nothing written, when there are assets already."""
