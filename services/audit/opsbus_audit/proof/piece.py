@@ -37,14 +37,20 @@ class Hashed(NamedTuple):
 def read(path: Path, at: int, length: int) -> bytes:
     """The lines that begin in a range of bytes; a line that began before belongs to the piece before."""
     with path.open("rb") as file:
-        begin, end = at, at + length
-        if at:
-            file.seek(at - 1)
-            begin = at - 1 + len(file.readline(LINE_BYTES_MAX))
+        begin, end = _line_at(file, at), _line_at(file, at + length)
         if begin >= end:
             return b""
-        text = file.read(end - begin)
-        return text if text.endswith(b"\n") else text + file.readline(LINE_BYTES_MAX)
+        file.seek(begin)
+        # In one go: putting a rest to it would copy everything.
+        return file.read(end - begin)
+
+
+def _line_at(file: BinaryIO, at: int) -> int:
+    """Where the first line begins that begins at ``at`` or after."""
+    if not at:
+        return 0
+    file.seek(at - 1)
+    return at - 1 + len(file.readline(LINE_BYTES_MAX))
 
 
 def hash_piece(path: Path, at: int, length: int) -> Hashed:
