@@ -1,14 +1,17 @@
-"""The monitoring worker on the bus, before the estate's Prometheus, Alertmanager and Grafana.
+"""The monitoring worker on the bus, before the estate's Prometheus, Alertmanager and Grafana; and the real ones.
 
 Metrics and alerts are read-only to the tests and take a while to begin: one estate per test process, on a thread of its
 own. Grafana is new for every test.
 """
 
 import asyncio
+import shutil
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -25,6 +28,7 @@ from opsbus_sandbox.kube.store import ObjectStore
 from opsbus_sandbox.metrics.app import build_app
 
 Ask = Callable[..., Awaitable[Reply]]
+StartPrometheus = Callable[..., Awaitable[str]]
 
 
 @dataclass(frozen=True)
@@ -95,3 +99,77 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """A plain client, to arrange things behind the worker's back."""
     async with aiohttp.ClientSession() as session:
         yield session
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+async def started(argv: list[str], url: str) -> asyncio.subprocess.Process:
+    """A server that says that it is ready."""
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*argv, stdout=quiet, stderr=quiet)
+    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+        while True:
+            try:
+                async with session.get(f"{url}/-/ready") as answer:
+                    if answer.status == 200:
+                        return process
+            except aiohttp.ClientError:
+                pass
+            assert process.returncode is None, f"{argv[0]} ended with {process.returncode}"
+            await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+async def start_prometheus(tmp_path: Path) -> AsyncIterator[StartPrometheus]:
+    """Starts a real Prometheus that scrapes itself; ``jobs`` and ``rules`` are more of its YAML."""
+    if not shutil.which("prometheus"):
+        pytest.skip("no prometheus on this machine (Debian package prometheus)")
+    processes = []
+
+    async def start(jobs: str = "", rules: str = "") -> str:
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        (tmp_path / "rules.yml").write_text(rules or "groups: []\n")
+        (tmp_path / "prometheus.yml").write_text(
+            "global: {evaluation_interval: 200ms}\n"
+            f"rule_files: ['{tmp_path}/rules.yml']\n"
+            "scrape_configs:\n"
+            f"- {{job_name: self, scrape_interval: 200ms, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}\n{jobs}"
+        )
+        argv = ["prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
+                f"--web.listen-address=127.0.0.1:{port}"]  # fmt: skip
+        processes.append(await started(argv, url))
+        return url
+
+    yield start
+    for process in processes:
+        process.terminate()
+        await process.wait()
+
+
+@pytest.fixture
+async def prometheus_url(start_prometheus: StartPrometheus) -> str:
+    """A real Prometheus that scrapes itself."""
+    return await start_prometheus()
+
+
+@pytest.fixture
+async def alertmanager_url(tmp_path: Path) -> AsyncIterator[str]:
+    """A real Alertmanager that tells nobody."""
+    if not shutil.which("prometheus-alertmanager"):
+        pytest.skip("no Alertmanager on this machine (Debian package prometheus-alertmanager)")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    (tmp_path / "am.yml").write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
+    argv = ["prometheus-alertmanager", f"--config.file={tmp_path}/am.yml", f"--storage.path={tmp_path}/am",
+            f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]  # fmt: skip
+    process = await started(argv, url)
+    yield url
+    process.terminate()
+    await process.wait()

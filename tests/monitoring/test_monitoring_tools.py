@@ -401,6 +401,9 @@ async def test_hints_and_permissions_are_true() -> None:
         "get_alerts": ("alerts:read", True),
         "health_check": ("health:read", True),
         "create_dashboard": ("dashboards:write", False),
+        "list_silences": ("alerts:read", True),
+        "create_silence": ("alerts:silence", False),
+        "expire_silence": ("alerts:silence", False),
     }
     assert {name: (tool.spec.permission, tool.spec.annotations.read_only) for name, tool in tools.items()} == expected
     assert all(tool.spec.output_schema for tool in tools.values())

@@ -34,6 +34,10 @@ class AlertRow(BaseModel):
     inhibited_by: list[str] | None = optional("Names of the alerts that mute it.")
     fingerprint: str | None = optional("Alertmanager's id.")
 
+    def all_labels(self) -> dict[str, str]:
+        """As Alertmanager has them."""
+        return {**self.labels, "alertname": self.name, "severity": self.severity}
+
     def to_text(self) -> str:
         """One line."""
         where = ", ".join(f"{key}={value}" for key, value in self.labels.items())

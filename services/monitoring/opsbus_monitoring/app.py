@@ -10,6 +10,9 @@ from opsbus_monitoring.tool_alerts import get_alerts
 from opsbus_monitoring.tool_dashboards import create_dashboard
 from opsbus_monitoring.tool_health import health_check
 from opsbus_monitoring.tool_query import query_metrics
+from opsbus_monitoring.tool_silence_create import create_silence
+from opsbus_monitoring.tool_silence_expire import expire_silence
+from opsbus_monitoring.tool_silences import list_silences
 
 
 def build() -> Worker:
@@ -31,6 +34,11 @@ def build() -> Worker:
     made.tool(permission="alerts:read", read_only=True, title="Alerts")(get_alerts)
     made.tool(permission="health:read", read_only=True, title="Health check")(health_check)
     made.tool(permission="dashboards:write", title="Save a dashboard", destructive=True, timeout_s=60)(create_dashboard)
+    made.tool(permission="alerts:read", read_only=True, title="Silences")(list_silences)
+    made.tool(permission="alerts:silence", title="Create a silence", destructive=True, timeout_s=60)(create_silence)
+    made.tool(permission="alerts:silence", title="End a silence", destructive=True, idempotent=True, timeout_s=60)(
+        expire_silence
+    )
     made.resource(
         DASHBOARDS_URI,
         name="dashboards",

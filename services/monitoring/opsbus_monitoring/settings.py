@@ -37,6 +37,7 @@ class MonitoringSettings(Settings):
     query_timeout_s: Seconds = Field(default=20.0, description="One query of Prometheus.")
     request_timeout_s: Seconds = Field(default=10.0, description="One request to Alertmanager or Grafana.")
     probe_timeout_s: Seconds = Field(default=3.0, description="One probe of monitoring_health_check.")
+    silence_days_max: float = Field(default=7.0, gt=0, le=366, description="The longest silence a caller may create.")
     service_label: str = Field(
         default="service",
         pattern=r"^[a-zA-Z_]\w*$",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Any, Literal, cast
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import Field
 
 from opsbus import Context, ErrorCode, ToolError
+from opsbus_monitoring.alertmanager import Alertmanager
 from opsbus_monitoring.alertmodels import AlertGroup, AlertList, AlertRow, Silence
 from opsbus_monitoring.backends import Backends
 from opsbus_monitoring.faults import asking
@@ -52,7 +53,7 @@ async def get_alerts(
     rows = [row for row in rows if severity is None or row.severity in severity]
     counts = Counter(row.state for row in rows)
     chosen = [row for row in rows if row.state in (state or ("firing", "silenced", "inhibited"))]
-    ordered = sorted(chosen, key=_key)
+    ordered = gravest_first(chosen)
     left = [row for row in ordered if after is None or _key(row) > after]
     return _page(ordered, left, limit, counts, _groups(ordered, group_by), warnings, now)
 
@@ -79,19 +80,33 @@ async def read_alerts(
     else:
         # What fires is Alertmanager's to tell; Prometheus knows in addition what is about to.
         known = managed + [row for row in ruled if row.state == "pending"]
-    return [row for row in known if all(matcher.holds(_all_labels(row)) for matcher in matchers)], warnings
+    return [row for row in known if all(matcher.holds(row.all_labels()) for matcher in matchers)], warnings
+
+
+def gravest_first(rows: Iterable[AlertRow]) -> list[AlertRow]:
+    """By state, then severity, then name."""
+    return sorted(rows, key=_key)
+
+
+async def managed_alerts(alertmanager: Alertmanager, now: datetime) -> list[AlertRow]:
+    """What Alertmanager has, with who silenced and what inhibits it.
+
+    Raises:
+        BackendError: it does not answer.
+    """
+    alerts = await alertmanager.alerts()
+    muted = any(alert["status"].get("silencedBy") for alert in alerts)
+    silences = {item["id"]: item for item in await alertmanager.silences()} if muted else {}
+    names = {alert["fingerprint"]: alert["labels"].get("alertname", "") for alert in alerts}
+    return [_managed(alert, silences, names, now) for alert in alerts]
 
 
 async def _from_alertmanager(backends: Backends, now: datetime) -> list[AlertRow] | ToolError:
     try:
         with asking():
-            alerts = await backends.alertmanager.alerts()
-            muted = any(alert["status"].get("silencedBy") for alert in alerts)
-            silences = {item["id"]: item for item in await backends.alertmanager.silences()} if muted else {}
+            return await managed_alerts(backends.alertmanager, now)
     except ToolError as error:
         return error
-    names = {alert["fingerprint"]: alert["labels"].get("alertname", "") for alert in alerts}
-    return [_managed(alert, silences, names, now) for alert in alerts]
 
 
 async def _from_prometheus(backends: Backends, now: datetime) -> list[AlertRow] | ToolError:
@@ -148,7 +163,7 @@ def _groups(rows: list[AlertRow], group_by: list[str] | None) -> list[AlertGroup
         return []
     members: dict[tuple[str, ...], list[AlertRow]] = {}
     for row in rows:
-        labels = _all_labels(row)
+        labels = row.all_labels()
         members.setdefault(tuple(labels.get(name, "") for name in group_by), []).append(row)
     groups = [
         AlertGroup(
@@ -186,10 +201,6 @@ def _page(
         page.page.next_cursor, page.page.truncated = _key(rows[-1]), True
     told = {state: counts[state] for state in STATES if counts[state]}
     return cast(AlertList, page.model_copy(update={"counts": told, "groups": groups}))
-
-
-def _all_labels(row: AlertRow) -> dict[str, str]:
-    return {**row.labels, "alertname": row.name, "severity": row.severity}
 
 
 def _grade(severity: str) -> int:
