@@ -285,6 +285,7 @@ async def test_hints_are_true() -> None:
         "get_deployments": True,
         "get_pod_logs": True,
         "get_events": True,
+        "get_resource": True,
         "scale_deployment": False,
         "restart_deployment": False,
     }.items():
@@ -296,6 +297,7 @@ async def test_hints_are_true() -> None:
         "get_pods": "k8s:get",
         "get_deployments": "k8s:get",
         "get_events": "k8s:get",
+        "get_resource": "k8s:get",
         "get_pod_logs": "k8s:logs",
         "scale_deployment": "k8s:scale",
         "restart_deployment": "k8s:restart",

@@ -10,6 +10,7 @@ from opsbus_k8s_ops.tool_deployments import get_deployments
 from opsbus_k8s_ops.tool_events import get_events
 from opsbus_k8s_ops.tool_logs import get_pod_logs
 from opsbus_k8s_ops.tool_pods import get_pods
+from opsbus_k8s_ops.tool_resource import get_resource
 from opsbus_k8s_ops.tool_restart import restart_deployment
 from opsbus_k8s_ops.tool_scale import scale_deployment
 
@@ -32,6 +33,7 @@ def build() -> Worker:
     made.tool(permission="k8s:get", read_only=True, title="Pods")(get_pods)
     made.tool(permission="k8s:get", read_only=True, title="Deployments")(get_deployments)
     made.tool(permission="k8s:get", read_only=True, title="Events")(get_events)
+    made.tool(permission="k8s:get", read_only=True, title="Any object")(get_resource)
     made.tool(permission="k8s:logs", read_only=True, title="Pod logs", timeout_s=60)(get_pod_logs)
     made.tool(permission="k8s:scale", title="Scale a deployment", destructive=True, timeout_s=150)(scale_deployment)
     made.tool(permission="k8s:restart", title="Restart a deployment", destructive=True, timeout_s=150)(

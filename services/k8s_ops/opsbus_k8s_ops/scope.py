@@ -23,8 +23,12 @@ async def list_in_scope(
     *,
     labels: str | None = None,
     fields: str | None = None,
+    path: Callable[[str | None], str] | None = None,
 ) -> Listing[T]:
     """Every matching object of the namespaces, up to the worker's bound.
+
+    Args:
+        path: The address of a namespace's list, for a resource that path_of does not know.
 
     Raises:
         ToolError: ``not_found`` for a namespace that does not exist, ``forbidden`` for one that is closed, the
@@ -44,7 +48,7 @@ async def list_in_scope(
             whole.complete = False
             break
         bounds = Bounds(clusters.bounds.page_size, room)
-        part = await _one(api, resource, namespace, keep, bounds, labels, fields)
+        part = await _one(api, resource, namespace, keep, bounds, labels, fields, path)
         if namespace and not part.items:
             await require_namespace(api, namespace)
         whole.items += part.items
@@ -66,9 +70,11 @@ async def _one(
     bounds: Bounds,
     labels: str | None,
     fields: str | None,
+    path: Callable[[str | None], str] | None,
 ) -> Listing[T]:
     try:
-        return await list_objects(api, resource, namespace, keep, bounds, labels=labels, fields=fields)
+        address = path(namespace) if path else None
+        return await list_objects(api, resource, namespace, keep, bounds, labels=labels, fields=fields, path=address)
     except ToolError as error:
         if error.code is ErrorCode.FORBIDDEN and namespace is None:
             error.hint = f"Name the namespaces you may read in `namespaces`. {error.hint}"
