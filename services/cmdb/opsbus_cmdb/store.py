@@ -9,10 +9,11 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from opsbus import ToolError
-from opsbus.database import create_schema, open_engine
+from opsbus.database import open_engine
 from opsbus_cmdb import asset_store, change_store, tables, topology_store
 from opsbus_cmdb.faults import unavailable
 from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
+from opsbus_cmdb.migrations.upgrade import migrate
 from opsbus_cmdb.model import Asset, Change
 from opsbus_cmdb.query import AssetQuery, Cancellation, ChangeDraft, ChangeQuery, StatusChange, TopologyQuery
 from opsbus_cmdb.seed import Estate
@@ -26,11 +27,11 @@ class EmbeddedInventory:
         self.source = f"cmdb (embedded, {self._engine.dialect.name})"
 
     async def create(self) -> None:
-        """Create the tables that are missing."""
+        """Bring the schema to the newest revision."""
         try:
-            await create_schema(self._engine, tables.metadata)
+            await migrate(self._engine)
         except (SQLAlchemyError, OSError, TimeoutError) as error:
-            raise unavailable("its tables were prepared", error) from error
+            raise unavailable("its schema was brought up to date", error) from error
 
     async def close(self) -> None:
         """Give the connections back."""

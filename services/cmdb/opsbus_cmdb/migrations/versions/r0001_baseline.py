@@ -1,0 +1,127 @@
+"""The tables as they were before there were revisions.
+
+Revision ID: 0001
+"""
+
+from alembic import op
+from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from opsbus.database import UtcDateTime
+
+revision = "0001"
+down_revision = None
+
+metadata = MetaData()
+"""As it was then: later revisions do not change it."""
+_json = JSON().with_variant(JSONB(), "postgresql")
+
+Table(
+    "cmdb_asset",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("ref", String(400), nullable=False, unique=True),
+    Column("kind", String(64), nullable=False),
+    Column("asset_class", String(64), nullable=False, default=""),
+    Column("namespace", String(128), nullable=False, default=""),
+    Column("name", String(200), nullable=False),
+    Column("description", Text, nullable=False, default=""),
+    Column("environment", String(64), nullable=False, default=""),
+    Column("lifecycle", String(32), nullable=False),
+    Column("status", String(32), nullable=False),
+    Column("criticality", String(32), nullable=False),
+    Column("owner_team", String(128), nullable=False, default=""),
+    Column("version", Integer, nullable=False, default=1),
+    Column("attributes", _json, nullable=False, default=dict),
+    Column("labels", _json, nullable=False, default=dict),
+    Column("external_ids", _json, nullable=False, default=dict),
+    Column("source", String(128), nullable=False, default=""),
+    Column("confidence", Float, nullable=False, default=1.0),
+    Column("last_seen", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index("cmdb_asset_name", "name"),
+    Index("cmdb_asset_kind", "kind", "environment", "namespace"),
+    Index("cmdb_asset_owner", "owner_team"),
+)
+
+Table(
+    "cmdb_relationship",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("from_id", String(128), ForeignKey("cmdb_asset.id"), nullable=False),
+    Column("to_id", String(128), ForeignKey("cmdb_asset.id"), nullable=False),
+    Column("type", String(32), nullable=False),
+    Column("impact", String(32), nullable=False, default="hard"),
+    Column("redundancy", String(64), nullable=False, default="none"),
+    Column("source", String(128), nullable=False, default=""),
+    Column("last_seen", UtcDateTime),
+    Index("cmdb_relationship_triple", "from_id", "type", "to_id", unique=True),
+    Index("cmdb_relationship_to", "to_id", "type"),
+)
+
+Table(
+    "cmdb_change",
+    metadata,
+    Column("number", String(64), primary_key=True),
+    Column("title", String(400), nullable=False),
+    Column("description", Text, nullable=False, default=""),
+    Column("type", String(32), nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("risk", String(32), nullable=False),
+    Column("requested_by", String(200), nullable=False, default=""),
+    Column("owner_team", String(128), nullable=False, default=""),
+    Column("planned_start", UtcDateTime),
+    Column("planned_end", UtcDateTime),
+    Column("actual_start", UtcDateTime),
+    Column("actual_end", UtcDateTime),
+    Column("approvals", _json, nullable=False, default=list),
+    Column("plans", _json, nullable=False, default=dict),
+    Column("outcome", String(64), nullable=False, default=""),
+    Column("tool_call_ids", _json, nullable=False, default=list),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Index("cmdb_change_planned", "planned_start"),
+    Index("cmdb_change_state", "state"),
+)
+
+Table(
+    "cmdb_change_asset",
+    metadata,
+    Column("number", String(64), ForeignKey("cmdb_change.number"), primary_key=True),
+    Column("asset_id", String(128), ForeignKey("cmdb_asset.id"), primary_key=True),
+    Index("cmdb_change_asset_asset", "asset_id"),
+)
+
+Table(
+    "cmdb_window",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("title", String(400), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("start", UtcDateTime, nullable=False),
+    Column("end", UtcDateTime, nullable=False),
+    Column("selector", _json, nullable=False, default=dict),
+    Index("cmdb_window_time", "start", "end"),
+)
+
+Table(
+    "cmdb_asset_history",
+    metadata,
+    Column("asset_id", String(128), ForeignKey("cmdb_asset.id"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", String(256), nullable=False),
+    Column("field", String(64), nullable=False),
+    Column("before", String(200), nullable=False),
+    Column("after", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("change_id", String(64), nullable=False, default=""),
+    Column("call_id", String(64), nullable=False, default=""),
+)
+
+
+def upgrade() -> None:
+    """Everything."""
+    metadata.create_all(op.get_bind())
