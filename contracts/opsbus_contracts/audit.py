@@ -102,7 +102,7 @@ class AuditRecord(Message):
     session: str = Field(default="", description="The MCP session, as a digest.")
     address: str = Field(default="", description="IP address of the client.")
     policy: str = Field(default="", description="Digest of the policy in force.")
-    approver: str = Field(default="", description="Who approved, where that is somebody else.")
+    approver: str = Field(default="", description="Who approved: the caller, or somebody else.")
     target: str = Field(default="", description="What was acted on, where it is no tool: a key, a worker, a stream.")
     details: dict[str, Any] | None = Field(default=None, description="Facts for a program, by name.")
     personal: str = Field(

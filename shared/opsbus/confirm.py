@@ -26,6 +26,10 @@ VALID_S = 600.0
 """A token holds this long. Seconds; the bucket forgets it then as well."""
 
 
+_ASKED_IN = "confirm_asked_in"
+"""Note of a call's rounds: id of the call in which the user was asked."""
+
+
 class Proceed(BaseModel):
     """The form a user confirms with."""
 
@@ -55,16 +59,33 @@ class Confirmations:
         token = token or context.arguments.get("confirm")
         bound = self._bound(context, version)
         if token:
-            await self._spend(token, bound, plan)
+            await self._approved(context, "token", await self._spend(token, bound, plan), version)
         elif context.client_can("elicitation"):
             # The question holds the plan and the version: when either changed between the rounds, it is another
             # question.
             about = f"\n(version {version})" if version else ""
-            answer = await context.ask("confirm", Elicit(f"{plan.to_text()}{about}\n\nProceed?", Proceed))
+            question = Elicit(f"{plan.to_text()}{about}\n\nProceed?", Proceed)
+            if context.rounds.answer("confirm", question) is None:
+                context.rounds.notes[_ASKED_IN] = context.call_id
+            answer = await context.ask("confirm", question)
             if not answer.proceed:
                 raise ToolError(ErrorCode.DECLINED, f"the user did not confirm: {plan.summary}")
+            await self._approved(context, "asked", context.rounds.notes.get(_ASKED_IN), version)
         else:
-            raise await self._required(plan, bound)
+            raise await self._required(plan, bound | {"asked_in": context.call_id})
+
+    async def _approved(self, context: "Context[Any]", how: str, asked_in: Any, version: str | None) -> None:
+        """Nothing is done before the record has that it was confirmed, by whom and how."""
+        details = {"how": how, "asked_in": asked_in if isinstance(asked_in, str) else ""}
+        try:
+            await context.record_approved(details | ({"version": version} if version else {}))
+        except (errors.Error, TimeoutError) as error:
+            raise ToolError(
+                ErrorCode.AUDIT_UNAVAILABLE,
+                f"the record did not take the confirmation ({type(error).__name__}), so nothing was done",
+                hint="Try again in a few seconds, from the start: a confirmation token is spent.",
+                executed=Executed.NO,
+            ) from error
 
     def _bound(self, context: "Context[Any]", version: str | None) -> dict[str, Any]:
         """What a confirmation holds for, and for nothing else."""
@@ -89,13 +110,15 @@ class Confirmations:
             details={"plan": plan.model_dump(mode="json"), "confirm": token, "expires_in_s": int(VALID_S)},
         )
 
-    async def _spend(self, token: Any, bound: dict[str, Any], plan: Plan) -> None:
+    async def _spend(self, token: Any, bound: dict[str, Any], plan: Plan) -> Any:
+        """Gives the id of the call that handed the token out."""
         if not isinstance(token, str) or not 16 <= len(token) <= 64:
             raise _unfit("this is no confirmation token")
         try:
             bucket = await self._open()
             entry = await bucket.get(self._key(token))
             record = orjson.loads(entry.value or b"{}")
+            asked_in = record.pop("asked_in", "")
             if record.pop("expires", 0) < time.time():
                 raise _unfit("the confirmation has expired")
             wrong = [name for name, value in bound.items() if record.get(name) != value]
@@ -103,6 +126,7 @@ class Confirmations:
                 # Not spent: whoever it was given to may still use it rightly.
                 raise _unfit(f"the confirmation was given for another {' and '.join(wrong)}")
             await bucket.delete(self._key(token), last=entry.revision)
+            return asked_in
         except KeyNotFoundError:
             raise _unfit("the confirmation is not known, spent or expired") from None
         except KeyWrongLastSequenceError:

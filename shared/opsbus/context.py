@@ -145,6 +145,14 @@ class Context(Generic[State]):
         """
         await self._runtime.confirmations.confirm(self, plan, version, confirm)
 
+    async def record_approved(self, details: dict[str, Any]) -> None:
+        """Record that the caller confirmed this call. For ``confirm``.
+
+        Raises:
+            nats.errors.Error, TimeoutError: not known to be stored.
+        """
+        await self._runtime.audit.approved(self._call, details)
+
     @property
     def tool(self) -> str:
         """The tool's name, without the service."""

@@ -1,4 +1,4 @@
-"""What a process tells the streams: domain events, and the audit events of refusals.
+"""What a process tells the streams: domain events, and the audit events of refusals and approvals.
 
 Reading them is the audit worker's matter.
 """
@@ -78,10 +78,7 @@ class Events:
 
 
 class Audit:
-    """Audit events of one instance: the refusals a worker itself decides.
-
-    They are stored in order, in the background.
-    """
+    """Audit events of one instance: what a worker itself decides. Refusals are stored in order, in the background."""
 
     def __init__(self, js: JetStreamContext, service: str, instance: str, version: str, log: Log, lost: Lost) -> None:
         self._js = js
@@ -110,14 +107,46 @@ class Audit:
 
     def denied(self, call: "Call", error: ToolError) -> None:
         """A call was refused for who made it."""
+        event = self._event(
+            call,
+            Stage.DENIED,
+            executed=error.executed or Executed.NO,
+            error=error.code,
+            message=_unnamed(error.message, call.identity),
+        )
+        self._later(event)
+
+    async def approved(self, call: "Call", details: dict[str, Any]) -> None:
+        """A call was confirmed by its caller; returns when that is stored.
+
+        Args:
+            details: How, and what was confirmed.
+
+        Raises:
+            nats.errors.Error, TimeoutError: not known to be stored; it goes on being tried, since it has its number.
+        """
+        event = self._event(call, Stage.APPROVED, approver=_name(call.identity), details=details)
+        try:
+            await publish(self._js, audit_subject(self._service, Stage.APPROVED), event, event.id)
+        except BaseException:
+            self._later(event)
+            raise
+
+    def _later(self, event: AuditEvent) -> None:
+        try:
+            self._pending.put_nowait(event)
+        except asyncio.QueueFull:
+            self._lost("audit")
+
+    def _event(self, call: "Call", stage: Stage, **more: Any) -> AuditEvent:
         self._seq += 1
         identity = call.identity
         label = call.label if call.label != "?" else call.msg.subject.rsplit(".", 1)[-1][:64]
         record = AuditRecord(
-            stage=Stage.DENIED,
+            stage=stage,
             call=call.id[:64],
             seq=self._seq,
-            actor=(identity.record_as or identity.sub) if identity else "",
+            actor=_name(identity),
             roles=identity.roles if identity else [],
             auth=identity.auth if identity else "",
             client=identity.client if identity and not identity.record_as else "",
@@ -127,24 +156,18 @@ class Audit:
             version=self._version,
             instance=self._instance,
             mutating=call.mutating,
-            executed=error.executed or Executed.NO,
-            error=error.code,
-            message=_unnamed(error.message, identity),
             request_bytes=len(call.msg.data),
             trace_id=call.trace_id,
+            **more,
         )
-        event = AuditEvent(
+        return AuditEvent(
             id=secrets.token_hex(16),
             source=source(self._service, self._instance),
-            type=f"opsbus.audit.v1.{Stage.DENIED}",
+            type=f"opsbus.audit.v1.{stage}",
             subject=record.tool,
             time=datetime.now(UTC),
             data=record,
         )
-        try:
-            self._pending.put_nowait(event)
-        except asyncio.QueueFull:
-            self._lost("audit")
 
     async def _store(self) -> None:
         while True:
@@ -176,6 +199,11 @@ def _tool_name(service: str, label: str) -> str:
         return mcp_name(service, label)
     except ValueError:
         return label
+
+
+def _name(identity: Identity | None) -> str:
+    """As the record calls the caller."""
+    return (identity.record_as or identity.sub) if identity else ""
 
 
 def _unnamed(message: str, identity: Identity | None) -> str:

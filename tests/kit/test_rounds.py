@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 from pydantic import BaseModel, Field
 
 from opsbus import Context, Elicit, ErrorCode, Plan, Roots, Sample, ToolError, Undo, Worker
 from opsbus.ask import STATE_BYTES_MAX, flat_schema
+from opsbus.provision import provision
 from opsbus.testing.waiting import until
-from opsbus_contracts import Status
+from opsbus_contracts import Header, Identity, Status, identity
 
 worker = Worker("test", version="1.0.0")
 world = {"replicas": 3, "version": "v1", "writes": 0, "runs": 0}
@@ -352,3 +354,81 @@ def test_a_form_is_flat():
         Elicit("none")
     with pytest.raises(ToolError):
         Elicit("x", Name).read(None)
+
+
+async def approvals(bus):
+    js = await bus.jetstream()
+    last = (await js.stream_info("AUDIT")).state.last_seq
+    events = [json.loads((await js.get_msg("AUDIT", number)).data)["data"] for number in range(1, last + 1)]
+    return [event for event in events if event["stage"] == "approved"]
+
+
+async def test_an_approval_is_in_the_record_before_the_write(run_worker, caller, bus):
+    async with run_worker(worker):
+        token = await token_for(caller, call_id="a" * 32)
+        assert await approvals(bus) == []
+        options = {"call_id": "b" * 32}
+        done = await caller.call("test", "scale", {"replicas": 5, "confirm": token}, **options)
+    assert done.structured == {"replicas": 5}
+    (event,) = await approvals(bus)
+    assert (event["call"], event["actor"], event["approver"]) == ("b" * 32, "tester", "tester")
+    assert (event["tool"], event["mutating"], event["seq"]) == ("test_scale", True, 1)
+    assert event["details"] == {"how": "token", "asked_in": "a" * 32, "version": "v1"}
+
+
+async def test_a_plan_that_changed_is_approved_where_it_was_asked_last(run_worker, caller, bus):
+    yes = {"confirm": accept(proceed=True)}
+    async with run_worker(worker):
+        asked = await caller.call("test", "scale", {"replicas": 5}, client=CAN, call_id="a" * 32)
+        world["version"] = "v2"
+        again = await go_on(caller, "scale", asked, yes, {"replicas": 5}, call_id="b" * 32)
+        assert again.status is Status.INPUT_REQUIRED
+        done = await go_on(caller, "scale", again, yes, {"replicas": 5}, call_id="c" * 32)
+    assert done.structured == {"replicas": 5}
+    (event,) = await approvals(bus)
+    assert (event["call"], event["details"]) == ("c" * 32, {"how": "asked", "asked_in": "b" * 32, "version": "v2"})
+
+
+async def test_what_needs_no_approval_has_none(run_worker, caller, bus):
+    async with run_worker(worker):
+        done = await caller.call("test", "scale", {"replicas": 5}, client=CANNOT, headers={Header.APPROVAL: "none"})
+    assert done.structured == {"replicas": 5}
+    assert await approvals(bus) == []
+
+
+async def test_an_approval_names_a_pseudonym_where_the_record_does(run_worker, caller, bus):
+    now = int(time.time())
+    person = Identity(
+        sub="ada@shop.example", record_as="person-0123456789abcdef", permissions=["*"], aud=identity.audience("test"),
+        iat=now, exp=now + 60,
+    )  # fmt: skip
+    async with run_worker(worker):
+        token = await token_for(caller, identity=person)
+        await caller.call("test", "scale", {"replicas": 5, "confirm": token}, identity=person)
+    (event,) = await approvals(bus)
+    assert (event["actor"], event["approver"]) == ("person-0123456789abcdef", "person-0123456789abcdef")
+    assert "ada" not in json.dumps(event)
+
+
+async def test_what_the_record_does_not_take_is_not_done(run_worker, caller, bus):
+    js = await bus.jetstream()
+    async with run_worker(worker):
+        token = await token_for(caller)
+        await js.delete_stream("AUDIT")
+        error = (await caller.call("test", "scale", {"replicas": 5, "confirm": token}, call_id="b" * 32)).error
+        assert (error.code, error.executed) == (ErrorCode.AUDIT_UNAVAILABLE, "no")
+        assert world["writes"] == 0
+        await provision(js)
+        await until_approved(bus)
+        # Its number is taken, and it was confirmed: the event comes late rather than never.
+        (event,) = await approvals(bus)
+        assert (event["call"], event["seq"]) == ("b" * 32, 1)
+        spent = await caller.call("test", "scale", {"replicas": 5, "confirm": token})
+        assert spent.error.code is ErrorCode.PRECONDITION_FAILED
+    assert world["writes"] == 0
+
+
+async def until_approved(bus):
+    async with asyncio.timeout(30):
+        while not await approvals(bus):
+            await asyncio.sleep(0.05)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from opsbus.personal import Persons, PersonsError, sealing_context
 from opsbus_audit.search import Entry, Question
 
-_REVEALED = ("actor", "client", "address")
+_REVEALED = ("actor", "client", "address", "session")
 
 
 async def also_by_pseudonym(persons: Persons | None, question: Question) -> Question:

@@ -83,6 +83,7 @@ class Entry(BaseModel):
     target: str = Field(default="", description="What was acted on, where it is no tool.")
     details: dict[str, Any] | None = None
     address: str = ""
+    session: str = Field(default="", description="Digest of the MCP session.")
     result_bytes: int = 0
     result_digest: str = ""
     personal: str = Field(default="", exclude=True, description="Fields about the caller, sealed.")
@@ -262,7 +263,7 @@ def entry_of_message(message: Stored) -> Entry:
         include={
             "call", "actor", "roles", "auth", "client", "method", "tool", "mutating", "arguments", "reason",
             "change_id", "rule", "message", "attempts", "duration_ms", "version", "instance", "trace_id",
-            "approver", "target", "details", "address", "personal", "result_bytes", "result_digest",
+            "approver", "target", "details", "address", "session", "personal", "result_bytes", "result_digest",
         }
     )  # fmt: skip
     return Entry(

@@ -96,7 +96,7 @@ class Request:
     address: str = ""
     """IP address of the client."""
     session: str = ""
-    """MCP session id; empty: none."""
+    """Digest of the MCP session id; empty: none."""
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from opsbus_audit.replay.forms import stored_at
 _TEXT = (
     "stage", "call", "actor", "auth", "client", "protocol", "method", "tool", "service", "version", "instance",
     "reason", "change_id", "rule", "executed", "error", "message", "arguments_digest", "result_digest", "trace_id",
-    "address", "policy", "approver", "target", "idempotency_key",
+    "address", "session", "policy", "approver", "target", "idempotency_key",
 )  # fmt: skip
 _NUMBERS = ("seq", "attempts", "duration_ms", "request_bytes", "result_bytes")
 COLUMNS = (

@@ -155,6 +155,7 @@ def _base(request: Request) -> dict[str, Any]:
         "method": request.method,
         "tool": request.target[:2048],
         "address": request.address,
+        "session": request.session,
         "trace_id": trace.split("-")[1] if trace and trace.count("-") >= 3 else "",
     }
 

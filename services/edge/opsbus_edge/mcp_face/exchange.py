@@ -13,7 +13,7 @@ from opsbus_edge.answers import LEGACY, MODERN
 from opsbus_edge.asgi.envelope import idempotency_key, trace_field
 from opsbus_edge.asgi.http import client_address
 from opsbus_edge.context import Edge
-from opsbus_edge.mcp_face.sessions import session_of
+from opsbus_edge.mcp_face.sessions import digest_of, public_id, session_of
 from opsbus_edge.model import Caller, Request
 
 CALLER_KEY = "opsbus.caller"
@@ -41,6 +41,8 @@ class Exchange:
     meta: Mapping[str, Any]
     headers: Mapping[str, str]
     log_level: str | None
+    session: str = ""
+    """Digest of the session's id; empty: none."""
 
 
 def exchange_of(edge: Edge, ctx: Ctx) -> Exchange:
@@ -57,7 +59,14 @@ def exchange_of(edge: Edge, ctx: Ctx) -> Exchange:
         meta=meta,
         headers={} if ctx.request is None else ctx.request.headers,
         log_level=_text(meta.get(LOG_LEVEL_META_KEY)) if modern else session_of(ctx).log_level,
+        session="" if modern else _session(edge, ctx),
     )
+
+
+def _session(edge: Edge, ctx: Ctx) -> str:
+    """Digest of the id the client knows; the SDK's own, which is at hand here, is a part of it."""
+    sdk_id = ctx.request.headers.get("mcp-session-id") if ctx.request is not None else None
+    return digest_of(public_id(edge.instance, sdk_id)) if sdk_id else ""
 
 
 def caller_of(edge: Edge, ctx: Ctx) -> Caller:
@@ -83,6 +92,7 @@ def request_for(exchange: Exchange, ctx: Ctx, method: str, target: str, params: 
         tracestate=trace_field(exchange.meta.get("tracestate")) or trace_field(exchange.headers.get("tracestate")),
         log_level=exchange.log_level,
         wants_progress=exchange.meta.get("progressToken") is not None,
+        session=exchange.session,
         address=client_address(ctx.request.scope) if ctx.request is not None else "",
     )
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from mcp.server.connection import Connection
@@ -35,6 +36,11 @@ class Session:
 def public_id(instance: str, sdk_id: str) -> str:
     """The ``Mcp-Session-Id`` clients see: it names the edge that owns the session."""
     return f"{instance}.{sdk_id}"
+
+
+def digest_of(session_id: str) -> str:
+    """What the record has of a session: the SHA-256 hex of the id that clients see. The id itself opens the session."""
+    return sha256(session_id.encode()).hexdigest()
 
 
 def owner_of(session_id: str) -> tuple[str, str] | None:
