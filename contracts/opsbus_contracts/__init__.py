@@ -4,7 +4,7 @@ Everything that other files state about the bus (JSON Schemas, AsyncAPI, NATS pe
 generated from here by ``python -m opsbus_contracts``. No transport, no I/O and no dependency but pydantic live here.
 """
 
-from opsbus_contracts.access import ApiKey, KeyUse, Quarantine, QuarantineKind
+from opsbus_contracts.access import ApiKey, ApprovalDecision, ApprovalRequest, KeyUse, Quarantine, QuarantineKind
 from opsbus_contracts.audit import AuditEvent, AuditRecord, PlatformStage, Stage
 from opsbus_contracts.calls import (
     Cancel,
@@ -26,6 +26,8 @@ from opsbus_contracts.identity import Grant, Identity
 __all__ = [
     "CODES",
     "ApiKey",
+    "ApprovalDecision",
+    "ApprovalRequest",
     "AuditEvent",
     "AuditRecord",
     "Cancel",

@@ -28,6 +28,8 @@ class Header(StrEnum):
     """Request: the caller's key; a repeated key returns the first outcome."""
     APPROVAL = "Opsbus-Approval"
     """Request: how the policy wants the tool approved: ``none``, ``confirm`` (the default) or ``two_person``."""
+    POLICY = "Opsbus-Policy"
+    """Request: digest of the policy in force; with ``two_person`` alone, for an approval holds for one policy."""
     TRACEPARENT = "traceparent"
     TRACESTATE = "tracestate"
     STATUS = "Opsbus-Status"
@@ -40,6 +42,8 @@ class Header(StrEnum):
     """Reply, final only: an Executed."""
     REPLAYED = "Opsbus-Replayed"
     """Reply: ``true`` when the outcome is a stored one of the same idempotency key."""
+    APPROVER = "Opsbus-Approver"
+    """Reply: who else approved the call, as the record names them."""
     MSG_ID = "Nats-Msg-Id"
 
 

@@ -41,6 +41,10 @@ class ToolSpec(Message):
         " Arguments named like a dimension (cluster, namespace, environment, service) or its plural need no word.",
     )
     timeout_s: float = Field(default=30.0, gt=0, le=3600, description="A call ends after this long. Seconds.")
+    two_person: bool = Field(
+        default=False,
+        description="The worker waits for a second person where the policy wants one; else such calls are refused.",
+    )
     meta: dict[str, Any] | None = Field(default=None, alias="_meta")
 
 

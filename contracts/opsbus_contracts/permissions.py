@@ -12,6 +12,9 @@ from opsbus_contracts.subjects import SUBJECTS, Kind
 PLATFORM_IDENTITIES = ("edge", "provisioner", "auditor", "operator", "keeper", "witness")
 """The identities that are no worker."""
 
+APPROVALS_SERVICE = "approvals"
+"""The worker through which second persons decide; the one that may write decisions."""
+
 TEMPLATE = "<service>"
 """Stands for a service's token in a generated template."""
 
@@ -114,7 +117,7 @@ def _edge() -> Grants:
 
 
 def _worker(service: str) -> Grants:
-    own_buckets = ("IDEMPOTENCY", "CONFIRMATIONS")
+    own_buckets = ("IDEMPOTENCY", "CONFIRMATIONS", "APPROVALS")
     publish = [
         f"audit.{service}.*",
         f"event.{service}.*",
@@ -123,6 +126,7 @@ def _worker(service: str) -> Grants:
         *(f"$KV.{bucket}.{service}.>" for bucket in own_buckets),
         *(grant for bucket in own_buckets for grant in _kv_read(bucket, f"{service}.>")),
         *_kv_read("KEYS"),
+        *_kv_read("DECISIONS", f"{service}.*"),
         *_kv_watch("QUARANTINE"),
         *(f"$O.BLOBS.{part}.{service}.>" for part in ("C", "M")),
         *(f"$JS.API.DIRECT.GET.OBJ_BLOBS.$O.BLOBS.{part}.{service}.>" for part in ("C", "M")),
@@ -142,6 +146,8 @@ def _worker(service: str) -> Grants:
             *_kv_watch("CATALOG"),
             *_kv_read("SUBJECTKEYS"),
         ]
+    if service == APPROVALS_SERVICE:
+        publish += [*_kv_watch("APPROVALS"), *_kv_watch("DECISIONS"), "$KV.DECISIONS.>"]
     return Grants(
         publish=tuple(publish),
         subscribe=(
@@ -215,6 +221,8 @@ def _operator() -> Grants:
         "KV_KEYS",
         "KV_IDEMPOTENCY",
         "KV_CONFIRMATIONS",
+        "KV_APPROVALS",
+        "KV_DECISIONS",
         "KV_APIKEYS",
         "KV_KEYUSE",
         "KV_QUARANTINE",

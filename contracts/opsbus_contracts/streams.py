@@ -79,6 +79,8 @@ CATALOG = BucketSpec("CATALOG", "Which workers are alive and what they offer.", 
 KEYS = BucketSpec("KEYS", "Public keys: who may sign identities.", 0.0, history=5)
 IDEMPOTENCY = BucketSpec("IDEMPOTENCY", "First outcomes by idempotency key.", DAY_S)
 CONFIRMATIONS = BucketSpec("CONFIRMATIONS", "Plans that wait for their confirmation; spent once.", 600.0)
+APPROVALS = BucketSpec("APPROVALS", "Calls that wait for a second person.", DAY_S)
+DECISIONS = BucketSpec("DECISIONS", "What second persons decided; spent once.", DAY_S)
 APIKEYS = BucketSpec("APIKEYS", "API keys, as digests.", 0.0, history=5)
 KEYUSE = BucketSpec("KEYUSE", "When each API key was used last.", 0.0)
 QUARANTINE = BucketSpec("QUARANTINE", "Who and what is shut out.", 0.0, history=5)
@@ -91,6 +93,8 @@ BUCKETS: tuple[BucketSpec, ...] = (
     KEYS,
     IDEMPOTENCY,
     CONFIRMATIONS,
+    APPROVALS,
+    DECISIONS,
     APIKEYS,
     KEYUSE,
     QUARANTINE,

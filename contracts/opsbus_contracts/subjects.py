@@ -190,6 +190,18 @@ SUBJECTS: tuple[Subject, ...] = (
     ),
     Subject("$KV.IDEMPOTENCY.<service>.<digest>", Kind.KV, "worker", "worker", None, (), "first outcome of a key"),
     Subject("$KV.CONFIRMATIONS.<service>.<token>", Kind.KV, "worker", "worker", None, (), "a plan that waits"),
+    Subject(
+        "$KV.APPROVALS.<service>.<id>", Kind.KV, "worker", "approvals", access.ApprovalRequest, (), "a call that waits"
+    ),
+    Subject(
+        "$KV.DECISIONS.<service>.<id>",
+        Kind.KV,
+        "approvals",
+        "worker",
+        access.ApprovalDecision,
+        (),
+        "approved or declined",
+    ),
     Subject("$SRV.<verb>.>", Kind.MICRO, "operator", "worker", None, (), "PING, INFO, STATS for `nats micro`"),
 )
 

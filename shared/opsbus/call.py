@@ -40,6 +40,7 @@ class Call:
         self.identity: Identity | None = None
         self.request = Request()
         self.label = "?"
+        self.approver = ""
         self.mutating = False
         self.started = False
         self.error = ""

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from opsbus.ask import Elicit
 from opsbus.idempotency import arguments_digest
 from opsbus.plan import Plan
+from opsbus.second_person import TWO_PERSON, SecondPerson
 from opsbus.toolerror import ToolError
 from opsbus_contracts import ErrorCode, Executed
 from opsbus_contracts.streams import CONFIRMATIONS
@@ -42,6 +43,7 @@ class Confirmations:
     def __init__(self, js: JetStreamContext, service: str) -> None:
         self._js = js
         self._service = service
+        self._second = SecondPerson(js, service)
         self._bucket: KeyValue | None = None
 
     async def confirm(self, context: "Context[Any]", plan: Plan, version: str | None, token: str | None) -> None:
@@ -49,13 +51,10 @@ class Confirmations:
         approval = context.approval
         if approval == "none":
             return
-        if approval == "two_person":
-            raise ToolError(
-                ErrorCode.FORBIDDEN,
-                "the policy wants a second person to approve this, which this worker cannot take",
-                hint="Ask whoever writes the policy.",
-                executed=Executed.NO,
-            )
+        if approval == TWO_PERSON:
+            if not context.approver:
+                context.approver = await self._second.approved(context, plan, version)
+            return
         token = token or context.arguments.get("confirm")
         bound = self._bound(context, version)
         if token:

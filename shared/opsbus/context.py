@@ -48,6 +48,20 @@ class Context(Generic[State]):
         return self._call.headers.get(Header.APPROVAL, "confirm")
 
     @property
+    def policy(self) -> str:
+        """Digest of the policy in force; empty where no second person is wanted."""
+        return self._call.headers.get(Header.POLICY, "")
+
+    @property
+    def approver(self) -> str:
+        """Who else approved the call, as the record names them; empty: nobody had to, or has yet."""
+        return self._call.approver
+
+    @approver.setter
+    def approver(self, name: str) -> None:
+        self._call.approver = name
+
+    @property
     def client(self) -> ClientInfo:
         """The MCP client, as it declared itself."""
         return self._call.request.client

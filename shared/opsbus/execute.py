@@ -5,7 +5,7 @@ Every way out ends in exactly one Outcome. The broker publishes it; heartbeats a
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nats.aio.msg import Msg
 
@@ -16,8 +16,10 @@ from opsbus.idempotency import key_of
 from opsbus.methods import METHODS
 from opsbus.outcome import Outcome, failed, internal
 from opsbus.permission import touched
+from opsbus.plan import Change, Plan
 from opsbus.registry import Tool
 from opsbus.results import tool_body
+from opsbus.second_person import TWO_PERSON
 from opsbus.steps import context_of, in_turn, permit, read_body, run
 from opsbus.toolerror import ToolError, near
 from opsbus_contracts import (
@@ -28,6 +30,7 @@ from opsbus_contracts import (
     ToolCall,
 )
 from opsbus_contracts.calls import BODY_BYTES_MAX, TOOL_ERROR
+from opsbus_contracts.names import mcp_name
 
 if TYPE_CHECKING:
     from opsbus.runtime import Runtime
@@ -55,6 +58,8 @@ async def answer(runtime: "Runtime", msg: Msg) -> tuple[bytes, dict[str, str]]:
     }
     if outcome.error:
         headers[Header.ERROR_CODE.value] = outcome.error
+    if call.approver:
+        headers[Header.APPROVER.value] = call.approver
     if outcome.replayed:
         headers[Header.REPLAYED.value] = "true"
     return outcome.body, headers
@@ -118,6 +123,8 @@ async def _tool(runtime: "Runtime", call: Call, name: str) -> Outcome:
     context = context_of(runtime, call)
 
     async def attempt() -> Outcome:
+        if context.approval == TWO_PERSON and not tool.plans:
+            await context.confirm(_as_called(runtime, name, request.arguments))
         value = await run(call, tool.callee, context, arguments)
         body, is_error = tool_body(tool, value)
         return Outcome(Status.OK, body, Executed.YES, TOOL_ERROR if is_error else "")
@@ -151,6 +158,12 @@ async def _once(
         raise
     await runtime.idempotency.end(ticket, outcome)
     return outcome
+
+
+def _as_called(runtime: "Runtime", tool: str, arguments: dict[str, Any]) -> Plan:
+    """What a second person sees of a tool that has no plan of its own."""
+    changes = [Change(path=argument, after=value) for argument, value in arguments.items()]
+    return Plan(summary=f"Call {mcp_name(runtime.worker.name, tool)}", changes=changes)
 
 
 def _observe(runtime: "Runtime", call: Call, outcome: Outcome) -> None:

@@ -63,6 +63,8 @@ class Tool:
     arguments: Arguments | RawArguments
     returns: Returns | RawReturns
     budget_bytes: int
+    plans: bool = False
+    """It shows what it would do by ``Context.confirm``, before it does it."""
 
     @property
     def mutating(self) -> bool:
@@ -127,6 +129,7 @@ class Registry:
         input_schema: dict[str, Any] | None,
         meta: dict[str, Any] | None,
         scope: dict[str, str] | None,
+        plans: bool = False,
     ) -> Tool:
         """Adds a tool made of a function.
 
@@ -160,12 +163,14 @@ class Registry:
                 permission=permission,
                 scope=checked_scope(name, scope or {}, arguments.schema),
                 timeout_s=timeout_s,
+                two_person=True,
                 meta=meta,
             ),
             callee=callee,
             arguments=arguments,
             returns=returns,
             budget_bytes=budget_bytes,
+            plans=plans,
         )
         self.tools[name] = tool
         return tool

@@ -101,6 +101,7 @@ class Worker:
         input_schema: dict[str, Any] | None = None,
         meta: dict[str, Any] | None = None,
         scope: dict[str, str] | None = None,
+        plans: bool = False,
     ) -> Callable[[F], F]:
         """Decorates a function as a tool; the signature gives the schemas, the docstring the description.
 
@@ -115,6 +116,8 @@ class Worker:
             scope: Which argument says what a call touches, by dimension (cluster, namespace, environment, service), so
                 that a policy can be about it: ``{"namespace": "target"}``. Arguments named like a dimension, or its
                 plural, need no word.
+            plans: It calls ``ctx.confirm`` with its plan before it acts. Where the policy wants a second person, that
+                plan is what they see; of any other tool they see the arguments, before its function is called.
         """
 
         def add(function: F) -> F:
@@ -133,6 +136,7 @@ class Worker:
                 input_schema=input_schema,
                 meta=meta,
                 scope=scope,
+                plans=plans,
             )
             return function
 

@@ -13,7 +13,14 @@ from opsbus.settings import Settings, env_prefix
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "k8s" / "base"
-SERVICES = {"edge": "edge", "k8s-ops": "k8s", "monitoring": "monitoring", "cmdb": "cmdb", "audit": "audit"}
+SERVICES = {
+    "edge": "edge",
+    "k8s-ops": "k8s",
+    "monitoring": "monitoring",
+    "cmdb": "cmdb",
+    "audit": "audit",
+    "approvals": "approvals",
+}
 """Manifest to service token."""
 PLAIN = {"NATS_URL", "DATABASE_URL", "PROMETHEUS_URL", "ALERTMANAGER_URL", "GRAFANA_URL"}
 

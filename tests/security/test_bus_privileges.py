@@ -20,7 +20,7 @@ from opsbus.testing.bus import ONLOOKER, Bus
 from opsbus_contracts.permissions import PLATFORM_IDENTITIES
 from opsbus_contracts.streams import BUCKETS, STREAMS
 
-WORKERS = ("k8s", "cmdb", "monitoring", "audit")
+WORKERS = ("k8s", "cmdb", "monitoring", "audit", "approvals")
 PLATFORM = tuple(name for name in PLATFORM_IDENTITIES if name != "provisioner")
 IDENTITIES = (*WORKERS, *PLATFORM)
 OTHERS = ("k8s", "cmdb", "billing")
@@ -31,6 +31,7 @@ SETTLE_S = 0.3
 HOME: dict[str, frozenset[str]] = {
     "edge": frozenset({"KV_KEYUSE", "KV_LIMITS", "KV_SUBJECTKEYS"}),
     "keeper": frozenset({"KV_APIKEYS", "KV_QUARANTINE", "KV_SUBJECTKEYS"}),
+    "approvals": frozenset({"KV_DECISIONS"}),
 }
 """Buckets of which an identity may write every key."""
 READS: dict[str, frozenset[str]] = {
@@ -44,6 +45,7 @@ READS: dict[str, frozenset[str]] = {
     "audit": frozenset({"AUDIT", "CHECKPOINTS", "KV_CATALOG", "KV_KEYS", "KV_QUARANTINE", "KV_SUBJECTKEYS"}),
 }
 READS |= {name: frozenset({"KV_KEYS", "KV_QUARANTINE"}) for name in WORKERS if name != "audit"}
+READS["approvals"] |= {"KV_APPROVALS", "KV_DECISIONS"}
 """Whole streams that an identity may read."""
 STREAM_NAMES = (*(spec.name for spec in STREAMS), *(f"KV_{spec.name}" for spec in BUCKETS), "OBJ_BLOBS")
 
@@ -79,6 +81,9 @@ KEYS = (
     Key("KV_CONFIRMATIONS", "$KV.CONFIRMATIONS.cmdb.0123", ("cmdb",)),
     Key("KV_IDEMPOTENCY", "$KV.IDEMPOTENCY.k8s.0123", ("k8s",)),
     Key("KV_CONFIRMATIONS", "$KV.CONFIRMATIONS.k8s.0123", ("k8s",)),
+    Key("KV_APPROVALS", "$KV.APPROVALS.cmdb.0123", ("cmdb",)),
+    Key("KV_APPROVALS", "$KV.APPROVALS.k8s.0123", ("k8s",)),
+    Key("KV_DECISIONS", "$KV.DECISIONS.billing.0123", ("approvals",)),
     Key("OBJ_BLOBS", "$O.BLOBS.M.cmdb.0123", ("cmdb",)),
     Key("OBJ_BLOBS", "$O.BLOBS.C.cmdb.0123.0", ("cmdb",)),
     Key("OBJ_BLOBS", "$O.BLOBS.M.Y21kYi8wMTIz", ()),  # as ADR-20 would name it

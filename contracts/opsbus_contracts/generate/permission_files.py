@@ -5,7 +5,7 @@ from typing import Any
 
 from opsbus_contracts.permissions import PLATFORM_IDENTITIES, TEMPLATE, Grants, grants
 
-FIRST_PARTY = ("k8s", "monitoring", "cmdb", "audit")
+FIRST_PARTY = ("k8s", "monitoring", "cmdb", "audit", "approvals")
 
 
 def block(found: Grants) -> dict[str, Any]:

@@ -67,9 +67,9 @@ def build() -> Worker:
     made.tool(permission=READ, read_only=True, title="Conflicts of a change")(check_change_conflicts)
     made.tool(permission=READ, read_only=True, title="What would be hit")(get_impact)
     made.tool(permission=READ, read_only=True, title="Who owns it")(who_owns)
-    made.tool(permission=WRITE, destructive=True, title="Set an asset's status")(update_asset_status)
-    made.tool(permission=WRITE, title="Record a change")(create_change)
-    made.tool(permission=WRITE, destructive=True, title="Cancel a change")(cancel_change)
+    made.tool(permission=WRITE, destructive=True, title="Set an asset's status", plans=True)(update_asset_status)
+    made.tool(permission=WRITE, title="Record a change", plans=True)(create_change)
+    made.tool(permission=WRITE, destructive=True, title="Cancel a change", plans=True)(cancel_change)
     made.resource(
         ASSETS_URI, name="assets", permission=READ, mime_type="application/json", subscribable=True, title="Assets"
     )(assets_overview)

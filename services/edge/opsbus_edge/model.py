@@ -112,6 +112,8 @@ class Reply:
     instance: str = ""
     attempts: int = 0
     replayed: bool = False
+    approver: str = ""
+    """Who else approved the call, as the worker tells."""
 
 
 HINTS = {

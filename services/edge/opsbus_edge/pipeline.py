@@ -170,7 +170,7 @@ class Pipeline:
             service=target.service,
             subject=subject_of(request, target),
             body=body_of(request, target),
-            headers=headers_of(request, identity, deadline_ms, approval.value),
+            headers=headers_of(request, identity, deadline_ms, approval.value, self._policy.digest),
             deadline_ms=deadline_ms,
             timeout_s=timeout_s,
             mutating=tool is not None and tool.mutating,

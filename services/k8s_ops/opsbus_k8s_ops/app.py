@@ -35,8 +35,10 @@ def build() -> Worker:
     made.tool(permission="k8s:get", read_only=True, title="Events")(get_events)
     made.tool(permission="k8s:get", read_only=True, title="Any object")(get_resource)
     made.tool(permission="k8s:logs", read_only=True, title="Pod logs", timeout_s=60)(get_pod_logs)
-    made.tool(permission="k8s:scale", title="Scale a deployment", destructive=True, timeout_s=150)(scale_deployment)
-    made.tool(permission="k8s:restart", title="Restart a deployment", destructive=True, timeout_s=150)(
+    made.tool(permission="k8s:scale", title="Scale a deployment", destructive=True, timeout_s=150, plans=True)(
+        scale_deployment
+    )
+    made.tool(permission="k8s:restart", title="Restart a deployment", destructive=True, timeout_s=150, plans=True)(
         restart_deployment
     )
     made.resource(

@@ -33,12 +33,16 @@ def build() -> Worker:
     made.tool(permission="metrics:query", read_only=True, title="Query metrics", timeout_s=60)(query_metrics)
     made.tool(permission="alerts:read", read_only=True, title="Alerts")(get_alerts)
     made.tool(permission="health:read", read_only=True, title="Health check")(health_check)
-    made.tool(permission="dashboards:write", title="Save a dashboard", destructive=True, timeout_s=60)(create_dashboard)
-    made.tool(permission="alerts:read", read_only=True, title="Silences")(list_silences)
-    made.tool(permission="alerts:silence", title="Create a silence", destructive=True, timeout_s=60)(create_silence)
-    made.tool(permission="alerts:silence", title="End a silence", destructive=True, idempotent=True, timeout_s=60)(
-        expire_silence
+    made.tool(permission="dashboards:write", title="Save a dashboard", destructive=True, timeout_s=60, plans=True)(
+        create_dashboard
     )
+    made.tool(permission="alerts:read", read_only=True, title="Silences")(list_silences)
+    made.tool(permission="alerts:silence", title="Create a silence", destructive=True, timeout_s=60, plans=True)(
+        create_silence
+    )
+    made.tool(
+        permission="alerts:silence", title="End a silence", destructive=True, idempotent=True, timeout_s=60, plans=True
+    )(expire_silence)
     made.resource(
         DASHBOARDS_URI,
         name="dashboards",

@@ -16,7 +16,7 @@ from opsbus.provision import provision
 from opsbus.settings import Settings
 from opsbus_contracts.permissions import PLATFORM_IDENTITIES
 
-SERVICES = ("audit", "billing", "cmdb", "demo", "json", "k8s", "monitoring", "test")
+SERVICES = ("approvals", "audit", "billing", "cmdb", "demo", "json", "k8s", "monitoring", "test")
 """Identities that are there from the start; ``add_service`` makes more."""
 
 ONLOOKER = "onlooker"

@@ -74,6 +74,8 @@ class ToolEntry:
     instances: tuple[str, ...]
     param_headers: bool
     """Whether the input schema declares ``x-mcp-header`` parameters."""
+    two_person: bool
+    """Whether every instance that offers it waits for a second person where the policy wants one."""
     wire: bytes
 
     @property

@@ -87,7 +87,17 @@ def _entry(kind: str, holders: list[tuple[Offer, Item[Any]]]) -> Entry:
     instances = tuple(sorted(offer.instance for offer, _ in holders))
     completions = frozenset().union(*(offer.completions for offer, _ in holders))
     if kind == TOOLS:
-        return ToolEntry(item.key, newest.service, newest.version, item.spec, instances, item.param_headers, item.wire)
+        return ToolEntry(
+            name=item.key,
+            service=newest.service,
+            version=newest.version,
+            spec=item.spec,
+            instances=instances,
+            param_headers=item.param_headers,
+            # Nobody knows which instance will have the call.
+            two_person=all(one.spec.two_person for _, one in holders),
+            wire=item.wire,
+        )
     if kind == PROMPTS:
         return PromptEntry(item.key, newest.service, newest.version, item.spec, instances, completions, item.wire)
     return ResourceEntry(newest.service, newest.version, item.spec, instances, completions, item.wire)

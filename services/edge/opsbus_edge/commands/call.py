@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from opsbus_edge.commands.at_edge import AsJson, Ca, Data, Role, Timeout, Token, Url, Where, Yes, perform
+
 EXAMPLES = """[bold]Examples[/bold]
 
   opsbus call                                    the tools you may call
@@ -25,38 +27,16 @@ def call(
     arguments: Annotated[
         list[str] | None, typer.Argument(help="key=value, or one JSON object.", show_default=False)
     ] = None,
-    url: Annotated[str, typer.Option(envvar="OPSBUS_URL", help="The edge; else the running platform's.")] = "",
-    token: Annotated[
-        str, typer.Option(envvar="OPSBUS_TOKEN", help="Bearer token; else that of 'opsbus login'.", show_default=False)
-    ] = "",
-    role: Annotated[str, typer.Option(help="Whose token of the running platform: viewer, operator, admin.")] = "viewer",
-    data: Annotated[Path, typer.Option(envvar="OPSBUS_DATA", help="Data folder of 'opsbus up'.")] = Path(".opsbus"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Say yes to every question.")] = False,
+    url: Url = "",
+    token: Token = "",
+    role: Role = "viewer",
+    data: Data = Path(".opsbus"),
+    as_json: AsJson = False,
+    yes: Yes = False,
     legacy: Annotated[bool, typer.Option("--legacy", help="Speak the older protocol, with a session.")] = False,
-    ca: Annotated[
-        Path | None, typer.Option(envvar="OPSBUS_CA", help="Certificates to trust, PEM; the system's unless given.")
-    ] = None,
-    timeout_s: Annotated[float, typer.Option("--timeout", min=0.1, help="Give up after this long. Seconds.")] = 300.0,
+    ca: Ca = None,
+    timeout_s: Timeout = 300.0,
 ) -> None:
     """Call a tool and print what it says."""
-    import asyncio
-
-    from opsbus.commands.output import fail
-    from opsbus.commands.where import edge_access
-    from opsbus_edge.commands.client import Failure, Wanted, run
-
-    access = edge_access(url.removesuffix("/mcp"), token, data, role)
-    if not access.url:
-        fail(f"no platform runs in {data}, and no edge is named", "start one with 'opsbus up', or give --url", 2)
-    if access.over:
-        fail(f"your sign-in at {access.url} has ended", f"opsbus login --edge {access.url}", 4)
-    trusted = str(ca) if ca is not None else access.ca
-    wanted = Wanted(tool, tuple(arguments or ()), access.url, access.token, as_json, yes, legacy, timeout_s, trusted)
-    try:
-        code = asyncio.run(run(wanted))
-    except Failure as failure:
-        fail(str(failure), failure.hint, failure.code)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    raise typer.Exit(code)
+    where = Where(url, token, role, data, ca)
+    perform(where, tool, arguments or (), as_json=as_json, yes=yes, legacy=legacy, timeout_s=timeout_s)

@@ -15,6 +15,7 @@ METHOD_TIMEOUT_S = 30.0
 """Resources, prompts and completions declare no time of their own. Seconds."""
 
 _BY_THEMSELVES = "confirm"
+_TWO_PERSON = "two_person"
 
 
 @dataclass(slots=True)
@@ -82,11 +83,12 @@ def _completion(request: Request, target: Target) -> bytes:
     return orjson.dumps(found)
 
 
-def headers_of(request: Request, identity: str, deadline_ms: int, approval: str) -> dict[str, str]:
+def headers_of(request: Request, identity: str, deadline_ms: int, approval: str, policy: str) -> dict[str, str]:
     """The headers that are the same for every attempt.
 
     Args:
         approval: As the policy wants it; what workers do by themselves is not said.
+        policy: Digest of the policy; said to who waits for a second person, for an approval holds for one policy.
     """
     headers = {
         Header.CALL.value: request.call,
@@ -95,6 +97,8 @@ def headers_of(request: Request, identity: str, deadline_ms: int, approval: str)
     }
     if approval != _BY_THEMSELVES:
         headers[Header.APPROVAL.value] = approval
+    if approval == _TWO_PERSON:
+        headers[Header.POLICY.value] = policy
     if request.idempotency_key:
         headers[Header.IDEMPOTENCY_KEY.value] = request.idempotency_key
     if request.traceparent:

@@ -14,6 +14,7 @@ _INSTANCE = Header.INSTANCE.value
 _ERROR_CODE = Header.ERROR_CODE.value
 _EXECUTED = Header.EXECUTED.value
 _REPLAYED = Header.REPLAYED.value
+_APPROVER = Header.APPROVER.value
 _RESULTS = {Status.OK.value: Status.OK, Status.INPUT_REQUIRED.value: Status.INPUT_REQUIRED}
 _TRUTH = {executed.value: executed for executed in Executed}
 
@@ -47,6 +48,7 @@ def final_reply(msg: Msg, attempts: int) -> Reply:
             instance=instance,
             attempts=attempts,
             replayed=headers.get(_REPLAYED) == "true",
+            approver=headers.get(_APPROVER, "")[:256],
         )
     if status == Status.ERROR:
         return _error(msg, headers, executed, instance, attempts)
@@ -63,6 +65,7 @@ def _error(msg: Msg, headers: Mapping[str, str], executed: Executed | None, inst
         error.executed = Executed.UNKNOWN
     reply = error_reply(error, instance=instance, attempts=attempts)
     reply.replayed = headers.get(_REPLAYED) == "true"
+    reply.approver = headers.get(_APPROVER, "")[:256]
     return reply
 
 

@@ -34,7 +34,11 @@ def authorize(policy: Policy, request: Request, target: Target) -> Ruling:
     if found.permitted and caller.scopes is not None and not fits(caller.scopes, target.spec.permission):
         # Faces ask for the scope before they come here; this holds whatever face there is.
         return Ruling(_out_of_scope(target.spec.permission), OUT_OF_SCOPE, found.approval)
-    return Ruling(None if found.permitted else _forbidden(caller, found, tool), found.rule, found.approval)
+    if not found.permitted:
+        return Ruling(_forbidden(caller, found), found.rule, found.approval)
+    if found.approval is Approval.TWO_PERSON and not (isinstance(target, ToolEntry) and target.two_person):
+        return Ruling(_no_second_person(tool), found.rule, found.approval)
+    return Ruling(None, found.rule, found.approval)
 
 
 def _touched(request: Request, target: Target) -> Touched:
@@ -56,15 +60,17 @@ def _out_of_scope(permission: str) -> ErrorBody:
     )
 
 
-def _forbidden(caller: Caller, found: Judgement, tool: str) -> ErrorBody:
+def _no_second_person(tool: str) -> ErrorBody:
+    return error_body(
+        ErrorCode.FORBIDDEN,
+        f"the policy wants a second person to approve calls of {tool}, and not every worker of it waits for one",
+        hint="Ask whoever runs the service for a worker that announces two_person, or whoever writes the policy.",
+    )
+
+
+def _forbidden(caller: Caller, found: Judgement) -> ErrorBody:
     roles = ", ".join(caller.roles) or "none"
     decision = found.decision
-    if decision.permitted:
-        return error_body(
-            ErrorCode.FORBIDDEN,
-            f"the policy wants a second person to approve calls of {tool}, which this edge cannot take yet",
-            hint="Ask whoever writes the policy for another approval of this tool.",
-        )
     if decision.possible:
         return error_body(
             ErrorCode.FORBIDDEN,

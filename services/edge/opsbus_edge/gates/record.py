@@ -97,6 +97,7 @@ class Record:
             "duration_ms": self._duration_ms(),
             "result_bytes": len(reply.body),
             "replayed": reply.replayed or None,
+            "approver": reply.approver,
         }
         if reply.status is Status.ERROR:
             record |= {"error": reply.error_code, "message": self._sentence(reply.body)}

@@ -46,7 +46,7 @@ def judge(
         if judgement.permitted:
             judgement = _one(policy, roles, granted, further, touches)
     if judgement.permitted and needs.approval is Approval.TWO_PERSON:
-        return judgement._replace(permitted=False, rule=needs.line, approval=needs.approval)
+        return judgement._replace(rule=needs.line, approval=needs.approval)
     return judgement._replace(approval=needs.approval)
 
 

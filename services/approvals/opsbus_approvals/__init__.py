@@ -1,0 +1,1 @@
+"""Second persons approve or decline calls that wait for them."""
