@@ -33,7 +33,7 @@ from opsbus import nats_client
 from opsbus.settings import Settings
 
 OPSBUS = Path(sys.executable).with_name("opsbus")
-SERVICES = ("sandbox", "k8s-ops", "monitoring", "cmdb", "audit", "edge")
+SERVICES = ("sandbox", "k8s-ops", "monitoring", "cmdb", "audit", "approvals", "edge")
 REASON = f"walk {time.time_ns()}"
 
 
