@@ -165,7 +165,7 @@ async def test_a_stream_made_anew_does_not_hide_behind_old_sequences(
 async def test_many_events_in_order_and_the_lag_goes_to_nothing(run_worker: Any, edge: Any, database_url: str) -> None:
     await edge.many(1_200)
     async with (
-        run_worker(build(), database_url=database_url, batch_max=100) as running,
+        run_worker(build(), database_url=database_url, batch_max=500) as running,
         reading(database_url) as engine,
     ):
         rows = await until(engine, 1_200)

@@ -136,6 +136,14 @@ async def test_a_batch_larger_than_a_statement_and_half_of_it_stored_before(stor
         assert (await tree.frontier_of(connection)).size == 1_299
 
 
+async def test_a_batch_prepared_in_parts_is_the_same(store: AuditStore) -> None:
+    batch = [plain(1), plain(2), Stored(LIFE, 3, "audit.edge.completed", BEGIN_NS + 3, {}, b"{"), plain(4), plain(5)]
+    joined = store.join([store.prepare(batch[:2]), store.prepare(batch[2:3]), store.prepare(batch[3:])])
+    assert joined == store.prepare(batch)
+    written = await store.append(joined)
+    assert (written.new, written.unreadable) == (5, 1)
+
+
 async def test_a_batch_with_a_message_twice_and_an_event_twice(store: AuditStore) -> None:
     batch = [plain(1), plain(2), plain(2), plain(3, id="edge-1-1"), plain(4, id="later"), plain(5, id="later")]
     written = await store.append(store.prepare(batch))

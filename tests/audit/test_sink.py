@@ -101,6 +101,20 @@ async def test_each_event_is_there_once_with_its_fields(engine: Engine) -> None:
     assert engine.authorizations == ["ApiKey secret-key"] * 2
 
 
+async def test_parts_of_a_batch_go_in_as_few_requests_as_the_bound_allows(engine: Engine) -> None:
+    opened = sink(engine.url)
+    small = opened.join([opened.prepare([stored(n)]) for n in range(1, 11)] + [opened.prepare([stored(11, b"{")])])
+    assert (len(small.bodies), small.unreadable) == (1, 1)
+    assert (await opened.append(small)).new == 11
+    noise = stored(1).payload.replace(b"traffic", b"x" * (BULK_BYTES_MAX // 3))
+    large = opened.join([opened.prepare([stored(n, noise)]) for n in range(20, 26)])
+    assert (await opened.append(large)).new == 6
+    await opened.close()
+    assert len(large.bodies) > 1
+    assert max(engine.bodies) <= BULK_BYTES_MAX
+    assert len(engine.documents) == 17
+
+
 async def test_a_batch_too_large_for_one_request_is_parted(engine: Engine) -> None:
     opened = sink(engine.url)
     noise = b'"' + b"x" * 900_000

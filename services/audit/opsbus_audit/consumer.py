@@ -8,7 +8,7 @@ server is told that it is being worked on. When the process stops with a batch i
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from nats import errors as nats_errors
@@ -29,13 +29,19 @@ _RETRY_FIRST_S = 0.25
 _RETRY_MAX_S = 15.0
 """Waits between attempts double from the first to the longest. Seconds; the longest is half of the consumer's
 ack_wait."""
+_PART = 100
+"""Messages that are prepared in one go."""
 
 
 class Store(Protocol):
     """Where batches go."""
 
-    def prepare(self, messages: Iterable[Stored]) -> Any:
+    def prepare(self, messages: Sequence[Stored]) -> Any:
         """What ``append`` takes: done while the batch before it is being written."""
+        ...
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        """One batch of several that ``prepare`` made, in their order."""
         ...
 
     async def append(self, prepared: Any) -> Written:
@@ -123,9 +129,14 @@ class StreamConsumer:
             await pull.stop()
 
     async def _prepared(self, messages: list[Msg]) -> _Batch:
-        # One at a time: a whole batch of what only one step needs would keep the garbage collector busy.
-        prepared = self._store.prepare(stored(message, self._life) for message in messages)
-        return _Batch(messages, stored(messages[-1], self._life), prepared)
+        parts = []
+        for start in range(0, len(messages), _PART):
+            if start:
+                # The batch before is being written meanwhile, and each of its answers waits for this loop.
+                await asyncio.sleep(0)
+            some = messages[start : start + _PART]
+            parts.append(self._store.prepare([stored(message, self._life) for message in some]))
+        return _Batch(messages, stored(messages[-1], self._life), self._store.join(parts))
 
     async def _finished(self, writing: "asyncio.Task[None]", waiting: list[Msg]) -> None:
         try:

@@ -6,7 +6,7 @@ is the event's place in the stream, so that what is sent twice is there once.
 
 import json
 import ssl
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -82,10 +82,19 @@ class SearchSink:
         if self._session is not None:
             await self._session.close()
 
-    def prepare(self, messages: Iterable[Stored]) -> Prepared:
+    def prepare(self, messages: Sequence[Stored]) -> Prepared:
         """The bodies of the requests that index messages."""
-        messages = list(messages)
         return Prepared(list(_parts(messages, self._index)), sum(row(message)["unreadable"] for message in messages))
+
+    def join(self, parts: Sequence[Prepared]) -> Prepared:
+        """The bodies of all, in their order, in as few requests as the bound allows."""
+        bodies: list[bytearray] = []
+        for body in (body for part in parts for body in part.bodies):
+            if bodies and len(bodies[-1]) + len(body) <= BULK_BYTES_MAX:
+                bodies[-1] += body
+            else:
+                bodies.append(bytearray(body))
+        return Prepared([bytes(body) for body in bodies], sum(part.unreadable for part in parts))
 
     async def append(self, prepared: Prepared) -> Written:
         """Index a batch, each message once.

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -93,7 +93,7 @@ class AuditStore:
             self._writer.dispose()
         await self.engine.dispose()
 
-    def prepare(self, messages: Iterable[Stored]) -> Prepared:
+    def prepare(self, messages: Sequence[Stored]) -> Prepared:
         """The rows and leaves of messages of one life of the stream: all the work that needs no database."""
         rows: list[Row] = []
         leaves: list[bytes] = []
@@ -104,6 +104,11 @@ class AuditStore:
             leaves.append(_leaf(message, row))
             if note is not None:
                 notes.append(note)
+        return Prepared(rows, leaves, notes)
+
+    def join(self, parts: Sequence[Prepared]) -> Prepared:
+        """One batch of several of the same life of the stream, in their order."""
+        rows, leaves, notes = (list(chain.from_iterable(column)) for column in zip(*parts, strict=True))
         return Prepared(rows, leaves, notes)
 
     async def append(self, prepared: Prepared) -> Written:
