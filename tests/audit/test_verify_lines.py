@@ -41,6 +41,7 @@ events = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(events)
 def test_what_is_written_is_read(event: Event) -> None:
     text = line(event)
