@@ -13,6 +13,7 @@ from opsbus import shadow
 from opsbus.ask import InputRequired
 from opsbus.call import Call
 from opsbus.idempotency import key_of
+from opsbus.logs import masked
 from opsbus.methods import METHODS
 from opsbus.outcome import Outcome, failed, internal
 from opsbus.permission import touched
@@ -162,7 +163,7 @@ async def _once(
 
 def _as_called(runtime: "Runtime", tool: str, arguments: dict[str, Any]) -> Plan:
     """What a second person sees of a tool that has no plan of its own."""
-    changes = [Change(path=argument, after=value) for argument, value in arguments.items()]
+    changes = [Change(path=name, after=value) for name, value in masked(arguments).items()]
     return Plan(summary=f"Call {mcp_name(runtime.worker.name, tool)}", changes=changes)
 
 

@@ -45,8 +45,10 @@ async def test_a_question_is_asked_and_answered_at_another_edge(edges, audit_eve
     again = {"inputResponses": answers(), "requestState": state}
     done = await two.call("demo_remove", {"name": "web"}, capabilities=CAN_ASK, params=again)
     assert done.result["structuredContent"] == {"removed": "web"}
-    stages = [event["stage"] for event in await audit_events(4)]
+    events = await audit_events(4)
+    stages = [event["stage"] for event in events]
     assert sorted(stages) == ["completed", "input_required", "requested", "requested"]
+    assert [event["message"] for event in events if event["stage"] == "input_required"] == ["Remove web?"]
 
 
 async def test_the_state_is_good_for_this_caller_and_these_arguments_alone(edges) -> None:

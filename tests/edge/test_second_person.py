@@ -47,7 +47,7 @@ def demo(world: World) -> Worker:
         return f"changed, approved by {ctx.approver}"
 
     @worker.tool(permission="demo:write")
-    async def plain(name: str) -> str:
+    async def plain(name: str, password: str = "") -> str:
         world.done.append(name)
         return "done"
 
@@ -116,8 +116,8 @@ async def test_somebody_else_approves_and_the_caller_s_retry_completes(platform,
     assert again["approval"] == details["approval"]
     assert [one async for one in listing(platform)] == [again["approval"]]
 
-    events = await audit_events(8)
-    approved = [event for event in events if event["stage"] == "approved"]
+    events = await audit_events(15)
+    approved = [event for event in events if event["stage"] == "approved" and event["tool"] == "demo_change"]
     assert [(one["actor"], one["approver"], one["reason"]) for one in approved] == [
         ("asker@shop.example", "approver@shop.example", "seen")
     ]
@@ -292,6 +292,8 @@ async def test_two_at_once_spend_it_once(platform, world: World) -> None:
 
 
 async def test_a_tool_without_a_plan_shows_its_arguments(platform, world: World) -> None:
+    shown = await platform.call("demo_plain", {"name": "db", "password": "hunter2"}, role="asker")
+    assert "hunter2" not in shown.tool_error["details"]["plan"]
     details = await waits(platform, tool="demo_plain")
     assert details["plan"].splitlines()[0] == "Call demo_plain"
     assert "name: None -> 'web'" in details["plan"]

@@ -105,6 +105,8 @@ class Record:
                 record |= self._asked()
         else:
             record["result_digest"] = hashlib.sha256(reply.body).hexdigest()
+            if reply.status is Status.INPUT_REQUIRED:
+                record["message"] = self._question(reply.body)
             if reply.error_code:
                 record["error"] = reply.error_code
         self._write(_stage(reply, self._mutating), record)
@@ -136,9 +138,22 @@ class Record:
 
     def _sentence(self, body: bytes) -> str:
         message = orjson.loads(body).get("message", "")
-        if not isinstance(message, str):
+        return self._told(message, 500) if isinstance(message, str) else ""
+
+    def _question(self, body: bytes) -> str:
+        """What is asked, which for a write is its plan: it tells the arguments, so nothing where they are not kept."""
+        if self._redactor is None:
             return ""
-        return self._redactor.sentence(message[:500]) if self._redactor is not None else message[:500]
+        try:
+            asked = orjson.loads(body)["inputRequests"].values()
+            return self._told(
+                "\n".join(str(one["params"]["message"]) for one in asked if "message" in one["params"]), 4_000
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return ""
+
+    def _told(self, text: str, most: int) -> str:
+        return self._redactor.sentence(text[:most]) if self._redactor is not None else text[:most]
 
     def _duration_ms(self) -> float:
         return round((time.perf_counter() - self._started) * 1000, 3)
