@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from opsbus.testing.bus import Bus
+from opsbus_audit.app import build
 from opsbus_audit.store import AuditStore
 
 
@@ -87,6 +88,47 @@ async def test_a_search_that_finds_nothing_is_recorded_too(bus: Bus, filled: str
     assert begun["details"]["question"]["text"] == "pods"
     assert begun["details"]["question"]["since"]
     assert ended["details"] == {"ended": "whole", "events": 0}
+
+
+async def test_events_of_the_platform_are_found_and_shown(bus: Bus, edge: Any, run_worker: Any, caller: Any) -> None:
+    await edge.write("completed", actor="ada")
+    details = {"why": "drained", "tools": 3, "note": "\x1b[2J"}
+    await edge.write("worker_left", actor="k8s", tool="", method="platform", target="worker/k8s-1", details=details)
+    await edge.write("approved", actor="eve", approver="eve", details={"how": "token", "asked_in": "f" * 32})
+    code, out, err = await command("tail", "--no-follow", "--stage", "worker_left", bus=bus)
+    assert code == 0, err
+    (line,) = out.splitlines()
+    assert "worker/k8s-1" in line
+    assert "why: drained, tools: 3" in line
+    assert "\x1b" not in line
+    code, out, err = await command("replay", "--from", "stream", bus=bus)
+    assert code == 0, err
+    assert "why: drained, tools: 3" in out
+    assert "by eve  how: token, asked_in: ffff" in out
+    assert "\x1b" not in out
+    code, _, err = await command("tail", "--no-follow", "--stage", "worker_lef", bus=bus)
+    assert code == 1
+    assert "worker_left" in err
+
+
+async def test_the_tools_find_events_of_the_platform(
+    edge: Any, run_worker: Any, caller: Any, tmp_path: Any, bus: Bus
+) -> None:
+    async with run_worker(build(), database_url=f"sqlite:///{tmp_path}/audit.sqlite3"):
+        await edge.write("completed", actor="ada")
+        await edge.write("worker_left", actor="k8s", tool="", method="platform", target="worker/k8s-1")
+        async with asyncio.timeout(60):
+            while True:
+                found = (await caller.call("audit", "search", {"stage": "worker_left"})).structured
+                if found["items"]:
+                    break
+                await asyncio.sleep(0.05)
+        assert [item["target"] for item in found["items"]] == ["worker/k8s-1"]
+        error = (await caller.call("audit", "search", {"stage": "worker_lef"})).error
+        assert error.code == "invalid_arguments"
+        assert (await caller.call("audit", "read_events", {"stage": "exported"})).structured["items"] == []
+    # The tools read as calls, which the edge records: no event of their own.
+    assert await readings(bus) == []
 
 
 async def test_a_store_is_searched_without_a_bus_and_that_is_said(filled: str) -> None:

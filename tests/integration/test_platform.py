@@ -188,11 +188,25 @@ async def until(look: Any, timeout_s: float = 30) -> Any:
         return found
 
 
+async def the_platform_itself_is_in_the_record(platform: Platform) -> None:
+    async def joined() -> set[str]:
+        events = await stream_messages(platform, "auditor", "audit.audit.worker_joined", "AUDIT")
+        found = [event["data"]["service"] for event in events]
+        assert len(found) == len(set(found)), found
+        return set(found) if len(found) == 4 else set()
+
+    assert await until(joined, 60) == {"k8s", "cmdb", "monitoring", "audit"}
+    (provisioned,) = await stream_messages(platform, "auditor", "audit.provisioner.provisioned", "AUDIT")
+    assert "stream AUDIT" in provisioned["data"]["details"]["created"]
+    assert provisioned["data"]["details"]["identity_key"]
+
+
 @pytest.mark.timeout(300)
 async def test_the_walk(platform: Platform) -> None:
     every_process_becomes_ready_and_says_where(platform)
     the_printed_lines_work_when_pasted(platform)
     a_token_for_each_role_is_printed_and_means_what_it_says(platform)
+    await the_platform_itself_is_in_the_record(platform)
     await the_printed_client_configurations_connect(platform)
     await a_deployment_is_scaled_and_all_of_it_is_seen(platform, "auto", 3)
     await a_deployment_is_scaled_and_all_of_it_is_seen(platform, "legacy", 4)

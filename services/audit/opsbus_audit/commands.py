@@ -33,6 +33,7 @@ from opsbus_audit.search import Entry, Question, search
 from opsbus_audit.settings import AuditSettings
 from opsbus_audit.timeline import line
 from opsbus_contracts import Stage
+from opsbus_contracts.audit import PlatformStage
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ class Filter:
 
     def check(self) -> None:
         """End the command when a value of a closed list is not on it."""
-        _one_of("--stage", self.stage, [stage.value for stage in Stage])
+        _one_of("--stage", self.stage, [stage.value for stage in (*Stage, *PlatformStage)])
         _one_of("--outcome", self.outcome, [outcome.value for outcome in Outcome])
 
     def lets_through(self, entry: Entry) -> bool:

@@ -15,6 +15,7 @@ from opsbus_audit.search import Question, cursor_at, moment_of, rows_in_order
 from opsbus_audit.search_tools import SOURCE, unavailable
 from opsbus_audit.store import AuditStore
 from opsbus_contracts import Stage
+from opsbus_contracts.audit import PlatformStage
 
 BUDGET_BYTES = 800_000
 """Of one answer: a program reads it, not a model."""
@@ -51,7 +52,9 @@ async def read_events(
     actor: Annotated[str | None, Field(description="Only this caller.", max_length=256)] = None,
     tool: Annotated[str | None, Field(description="Only this tool: k8s_scale_deployment.", max_length=512)] = None,
     service: Annotated[str | None, Field(description="Only calls of this service: k8s.", max_length=64)] = None,
-    stage: Annotated[Stage | None, Field(description="Only this step of calls.")] = None,
+    stage: Annotated[
+        Stage | PlatformStage | None, Field(description="Only this step of calls, or this of the platform.")
+    ] = None,
     outcome: Annotated[Outcome | None, Field(description="Only steps that left the call so.")] = None,
     since: Annotated[str | None, Field(description="RFC 3339 or now-1h. Ignored with a cursor.", max_length=64)] = None,
     until: Annotated[str | None, Field(description="RFC 3339 or now-5m.", max_length=64)] = None,

@@ -15,6 +15,7 @@ from opsbus_audit.search import Entry, Found, Question, search
 from opsbus_audit.store import AuditStore
 from opsbus_audit.timeline import line
 from opsbus_contracts import Stage
+from opsbus_contracts.audit import PlatformStage
 
 SOURCE = "audit store"
 _BUDGET_BYTES = 22_000
@@ -40,7 +41,9 @@ async def search_events(
         str | None, Field(description="MCP name of the tool: k8s_scale_deployment.", max_length=512)
     ] = None,
     service: Annotated[str | None, Field(description="The service called: k8s.", max_length=64)] = None,
-    stage: Annotated[Stage | None, Field(description="The step of a call.")] = None,
+    stage: Annotated[
+        Stage | PlatformStage | None, Field(description="The step of a call, or what happened to the platform.")
+    ] = None,
     call: Annotated[str | None, Field(description="Call id: every step of one call.", max_length=64)] = None,
     outcome: Annotated[Outcome | None, Field(description="How the step left the call; open: not ended yet.")] = None,
     since: Annotated[str | None, Field(description="RFC 3339 or now-1h.", max_length=64)] = None,

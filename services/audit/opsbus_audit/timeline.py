@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC
+from typing import Any
 
 from opsbus_audit.search import Entry
 
@@ -14,7 +15,7 @@ def line(entry: Entry) -> str:
     shown = f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d} {entry.stage or '?':<14}"
     if entry.unreadable:
         return _printable(f"{shown} UNREADABLE event {entry.sequence} on {entry.subject}: {entry.fault}")
-    words = [entry.tool or entry.method, entry.actor or "(nobody)", f"call {entry.call[:8]}"]
+    words = [entry.tool or entry.target or entry.method, entry.actor or "(nobody)", f"call {entry.call[:8]}"]
     words += _details(entry)
     return _printable(f"{shown} {'  '.join(word for word in words if word)}")
 
@@ -37,9 +38,23 @@ def _details(entry: Entry) -> list[str]:
         words.append(entry.change_id)
     if entry.rule and entry.stage in {"denied", "limited"}:
         words.append(f"rule: {entry.rule}")
+    if entry.approver and entry.stage == "approved":
+        words.append(f"by {entry.approver}")
+    if entry.details and (entry.method == "platform" or entry.stage == "approved"):
+        words.append(facts(entry.details))
     if entry.duplicate_of is not None:
         words.append(f"(again: first stored as {entry.duplicate_of})")
     return words
+
+
+def facts(details: dict[str, Any]) -> str:
+    """``why: drained, tools: 7``; a part of it when there is much."""
+    text = ", ".join(
+        f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)}"
+        for name, value in details.items()
+        if value not in ("", None)
+    )
+    return text if len(text) <= _WHERE_MAX else f"{text[:_WHERE_MAX]}…"
 
 
 def _printable(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from opsbus_audit.ordered import Recorded
+from opsbus_audit.timeline import facts
 
 _ARGUMENTS_MAX = 160
 _RESET = "\x1b[0m"
@@ -144,6 +145,11 @@ def _details(stage: str, data: dict[str, Any]) -> list[str]:
         words.append(f"reason: {reason}")
     if change := data.get("change_id"):
         words.append(str(change))
+    if (approver := data.get("approver")) and stage == "approved":
+        words.append(f"by {approver}")
+    platform = data.get("method") == "platform"
+    if (platform or stage == "approved") and isinstance(details := data.get("details"), dict):
+        words.append(facts(details))
     if (rule := data.get("rule")) and stage in ("denied", "limited"):
         words.append(f"rule: {rule}")
     return words
