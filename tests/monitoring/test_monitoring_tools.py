@@ -398,6 +398,10 @@ async def test_hints_and_permissions_are_true() -> None:
     tools = build().registry.tools
     expected = {
         "query_metrics": ("metrics:query", True),
+        "find_metrics": ("metrics:query", True),
+        "describe_metric": ("metrics:query", True),
+        "get_targets": ("metrics:query", True),
+        "get_rules": ("alerts:read", True),
         "get_alerts": ("alerts:read", True),
         "health_check": ("health:read", True),
         "create_dashboard": ("dashboards:write", False),

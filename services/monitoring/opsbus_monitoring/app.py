@@ -8,11 +8,15 @@ from opsbus_monitoring.overview import DASHBOARDS_URI, dashboards
 from opsbus_monitoring.settings import MonitoringSettings
 from opsbus_monitoring.tool_alerts import get_alerts
 from opsbus_monitoring.tool_dashboards import create_dashboard
+from opsbus_monitoring.tool_describe_metric import describe_metric
+from opsbus_monitoring.tool_find_metrics import find_metrics
 from opsbus_monitoring.tool_health import health_check
 from opsbus_monitoring.tool_query import query_metrics
+from opsbus_monitoring.tool_rules import get_rules
 from opsbus_monitoring.tool_silence_create import create_silence
 from opsbus_monitoring.tool_silence_expire import expire_silence
 from opsbus_monitoring.tool_silences import list_silences
+from opsbus_monitoring.tool_targets import get_targets
 
 
 def build() -> Worker:
@@ -31,6 +35,10 @@ def build() -> Worker:
             yield backends
 
     made.tool(permission="metrics:query", read_only=True, title="Query metrics", timeout_s=60)(query_metrics)
+    made.tool(permission="metrics:query", read_only=True, title="Find metrics")(find_metrics)
+    made.tool(permission="metrics:query", read_only=True, title="Describe a metric")(describe_metric)
+    made.tool(permission="metrics:query", read_only=True, title="Scrape targets")(get_targets)
+    made.tool(permission="alerts:read", read_only=True, title="Rules")(get_rules)
     made.tool(permission="alerts:read", read_only=True, title="Alerts")(get_alerts)
     made.tool(permission="health:read", read_only=True, title="Health check")(health_check)
     made.tool(permission="dashboards:write", title="Save a dashboard", destructive=True, timeout_s=60, plans=True)(

@@ -1,10 +1,14 @@
 """What a backend's failure means to a caller: BackendError as ToolError."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from opsbus import ErrorCode, Executed, ToolError
 from opsbus_monitoring.backend import BackendError
+
+Raw = TypeVar("Raw")
+Made = TypeVar("Made")
 
 _CODES = {
     "unavailable": ErrorCode.BACKEND_UNAVAILABLE,
@@ -31,6 +35,24 @@ def told(error: BackendError, *, writes: bool = False) -> ToolError:
     code = _CODES.get(error.code, ErrorCode.BACKEND_ERROR)
     retryable = error.retryable if code is ErrorCode.BACKEND_UNAVAILABLE else None
     return ToolError(code, error.message, hint=error.hint, details=details, executed=Executed.NO, retryable=retryable)
+
+
+def each(make: Callable[[Raw], Made], items: Iterable[Raw], system: str) -> list[Made]:
+    """Every item as ``make`` shows it.
+
+    Raises:
+        ToolError: ``backend_unavailable``: an item is not as the system's API has it.
+    """
+    try:
+        return [make(item) for item in items]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ToolError(
+            ErrorCode.BACKEND_UNAVAILABLE,
+            f"{system} answered JSON of another shape than its API's ({type(error).__name__}).",
+            hint=f"Is it {system} that the worker's settings name? Its version may be one that is not known.",
+            details={"system": system},
+            executed=Executed.NO,
+        ) from error
 
 
 @contextmanager

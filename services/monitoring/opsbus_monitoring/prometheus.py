@@ -68,6 +68,23 @@ class Prometheus:
         found: list[str] = await self._data(f"/api/v1/label/{label}/values")
         return found
 
+    async def metric_names(self, matches: list[str], start: float, end: float) -> list[str]:
+        """Names of metrics with samples in a time, of series that match any selector; none: of all series."""
+        params = [("match[]", text) for text in matches] + [("start", f"{start:.3f}"), ("end", f"{end:.3f}")]
+        return self._texts(await self._data("/api/v1/label/__name__/values", params))
+
+    async def label_names(self, match: str, start: float, end: float) -> list[str]:
+        """Names of labels of the series that match a selector."""
+        params = [("match[]", match), ("start", f"{start:.3f}"), ("end", f"{end:.3f}")]
+        return self._texts(await self._data("/api/v1/labels", params))
+
+    async def all_metadata(self) -> dict[str, dict[str, Any]]:
+        """Metric to type, help and unit, as one target tells it."""
+        found = await self._data("/api/v1/metadata", {"limit_per_metric": "1"})
+        if not isinstance(found, dict):
+            raise self._another_shape()
+        return {name: entries[0] for name, entries in found.items() if isinstance(entries, list) and entries}
+
     async def metadata(self, metric: str) -> dict[str, Any]:
         """Type and help of a metric; empty when unknown."""
         entries = (await self._data("/api/v1/metadata", {"metric": metric})).get(metric) or [{}]
@@ -76,13 +93,19 @@ class Prometheus:
 
     async def rules(self) -> list[dict[str, Any]]:
         """Alerting rules."""
-        groups = (await self._data("/api/v1/rules", {"type": "alert"}))["groups"]
+        groups = await self._part("/api/v1/rules", {"type": "alert"}, "groups")
         return [rule for group in groups for rule in group["rules"]]
+
+    async def rule_groups(self) -> list[dict[str, Any]]:
+        """Groups with their rules, alerting and recording."""
+        groups = await self._part("/api/v1/rules", None, "groups")
+        if not all(isinstance(group.get("rules"), list) for group in groups):
+            raise self._another_shape()
+        return groups
 
     async def targets(self) -> list[dict[str, Any]]:
         """Active targets."""
-        found: list[dict[str, Any]] = (await self._data("/api/v1/targets", {"state": "active"}))["activeTargets"]
-        return found
+        return await self._part("/api/v1/targets", {"state": "active"}, "activeTargets")
 
     async def version(self) -> str:
         """The server's version."""
@@ -91,17 +114,32 @@ class Prometheus:
     async def _data(self, path: str, params: Params = None) -> Any:
         return (await self._document(path, params=params))["data"]
 
+    async def _part(self, path: str, params: Params, name: str) -> list[dict[str, Any]]:
+        data = await self._data(path, params)
+        found = data.get(name) if isinstance(data, dict) else None
+        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+            raise self._another_shape()
+        return found
+
+    def _texts(self, found: Any) -> list[str]:
+        if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+            raise self._another_shape()
+        return found
+
+    def _another_shape(self) -> BackendError:
+        return BackendError(
+            SYSTEM,
+            "unavailable",
+            "Prometheus answered JSON of another shape than its API's.",
+            hint=f"Is PROMETHEUS_URL ({self.backend.base_url}) a Prometheus API?",
+        )
+
     async def _document(
         self, path: str, *, params: Params = None, form: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         document = await (self.backend.read_by_post(path, form) if form else self.backend.get(path, params))
         if not isinstance(document, dict) or document.get("status") != "success" or "data" not in document:
-            raise BackendError(
-                SYSTEM,
-                "unavailable",
-                "Prometheus answered JSON of another shape than its API's.",
-                hint=f"Is PROMETHEUS_URL ({self.backend.base_url}) a Prometheus API?",
-            )
+            raise self._another_shape()
         return document
 
 

@@ -3,15 +3,16 @@
 import asyncio
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from opsbus import Context, ErrorCode, ToolError
+from opsbus import Context
 from opsbus_monitoring.arguments import Limit, Matchers, PageCursor
 from opsbus_monitoring.backends import Backends
 from opsbus_monitoring.faults import asking
 from opsbus_monitoring.matchers import Matcher, parse_matchers
+from opsbus_monitoring.paging import page_of, require_cursor
 from opsbus_monitoring.silencemodels import SilenceList, SilenceRow
 from opsbus_monitoring.silences import row_of
 from opsbus_monitoring.tool_alerts import gravest_first, managed_alerts
@@ -38,7 +39,8 @@ async def list_silences(
     monitoring_get_alerts tells it per alert; monitoring_create_silence and monitoring_expire_silence change it.
     """
     now = datetime.now(UTC)
-    wanted, after = parse_matchers(matchers or []), _decode(cursor)
+    wanted = parse_matchers(matchers or [])
+    require_cursor(cursor)
     alertmanager = ctx.state.alertmanager
     with asking():
         silences, alerts = await asyncio.gather(alertmanager.silences(), managed_alerts(alertmanager, now))
@@ -46,9 +48,20 @@ async def list_silences(
         rows = [row_of(silence, known, now) for silence in silences if _about(silence, wanted)]
     rows = [row for row in rows if created_by is None or row.created_by == created_by]
     counts: Counter[str] = Counter(row.state for row in rows)
-    ordered = sorted((row for row in rows if row.state in (state or ("active", "pending"))), key=_key)
-    left = [row for row in ordered if after is None or _key(row) > after]
-    return _page(ordered, left, limit, counts, now)
+    chosen = [row for row in rows if row.state in (state or ("active", "pending"))]
+    page = page_of(
+        SilenceList,
+        chosen,
+        _key,
+        limit=limit,
+        cursor=cursor,
+        budget_bytes=BUDGET_BYTES,
+        source="alertmanager",
+        as_of=now,
+        warnings=_worth_knowing(chosen),
+    )
+    page.counts = {name: counts[name] for name in STATES if counts[name]}
+    return page
 
 
 def _about(silence: dict[str, Any], wanted: list[Matcher]) -> bool:
@@ -56,27 +69,11 @@ def _about(silence: dict[str, Any], wanted: list[Matcher]) -> bool:
     return all(matcher.holds(labels) for matcher in wanted)
 
 
-def _page(
-    ordered: list[SilenceRow], left: list[SilenceRow], limit: int, counts: Counter[str], now: datetime
-) -> SilenceList:
-    rows = left[:limit]
-    long = sum(row.state == "active" and (row.ends_in_s or 0) > LONG_S for row in ordered)
-    idle = sum(row.state == "active" and row.mutes == 0 for row in ordered)
+def _worth_knowing(rows: list[SilenceRow]) -> list[str]:
+    long = sum(row.state == "active" and (row.ends_in_s or 0) > LONG_S for row in rows)
+    idle = sum(row.state == "active" and row.mutes == 0 for row in rows)
     warnings = [f"{long} active ones last over 30 days more: has anybody forgotten them?"] if long else []
-    warnings += [f"{idle} active ones mute nothing now"] if idle else []
-    page = SilenceList.fit(
-        rows,
-        budget_bytes=BUDGET_BYTES,
-        total=len(ordered),
-        cursor=lambda kept: _key(rows[max(kept - 1, 0)]),
-        warnings=warnings,
-        source="alertmanager",
-        as_of=now,
-    )
-    if len(page.items) == len(rows) < len(left):
-        page.page.next_cursor, page.page.truncated = _key(rows[-1]), True
-    told = {state: counts[state] for state in STATES if counts[state]}
-    return cast(SilenceList, page.model_copy(update={"counts": told}))
+    return [*warnings, f"{idle} active ones mute nothing now"] if idle else warnings
 
 
 def _key(row: SilenceRow) -> str:
@@ -85,11 +82,3 @@ def _key(row: SilenceRow) -> str:
     if row.state == "expired":
         when = _LATEST - when
     return f"{STATES.index(row.state)}.{when:011d}.{row.id}"
-
-
-def _decode(cursor: str | None) -> str | None:
-    if cursor is not None and cursor.count(".") < 2:
-        raise ToolError(
-            ErrorCode.INVALID_ARGUMENTS, "this is no cursor", hint="Use next_cursor of an answer, or leave it out."
-        )
-    return cursor
