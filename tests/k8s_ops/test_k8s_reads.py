@@ -286,6 +286,8 @@ async def test_hints_are_true() -> None:
         "get_pod_logs": True,
         "get_events": True,
         "get_resource": True,
+        "rollout_status": True,
+        "rollout_history": True,
         "scale_deployment": False,
         "restart_deployment": False,
     }.items():
@@ -298,6 +300,8 @@ async def test_hints_are_true() -> None:
         "get_deployments": "k8s:get",
         "get_events": "k8s:get",
         "get_resource": "k8s:get",
+        "rollout_status": "k8s:get",
+        "rollout_history": "k8s:get",
         "get_pod_logs": "k8s:logs",
         "scale_deployment": "k8s:scale",
         "restart_deployment": "k8s:restart",

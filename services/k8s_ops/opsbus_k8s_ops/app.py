@@ -12,6 +12,8 @@ from opsbus_k8s_ops.tool_logs import get_pod_logs
 from opsbus_k8s_ops.tool_pods import get_pods
 from opsbus_k8s_ops.tool_resource import get_resource
 from opsbus_k8s_ops.tool_restart import restart_deployment
+from opsbus_k8s_ops.tool_rollout_history import rollout_history
+from opsbus_k8s_ops.tool_rollout_status import rollout_status
 from opsbus_k8s_ops.tool_scale import scale_deployment
 
 
@@ -34,6 +36,8 @@ def build() -> Worker:
     made.tool(permission="k8s:get", read_only=True, title="Deployments")(get_deployments)
     made.tool(permission="k8s:get", read_only=True, title="Events")(get_events)
     made.tool(permission="k8s:get", read_only=True, title="Any object")(get_resource)
+    made.tool(permission="k8s:get", read_only=True, title="Rollout status", timeout_s=150)(rollout_status)
+    made.tool(permission="k8s:get", read_only=True, title="Rollout history")(rollout_history)
     made.tool(permission="k8s:logs", read_only=True, title="Pod logs", timeout_s=60)(get_pod_logs)
     made.tool(permission="k8s:scale", title="Scale a deployment", destructive=True, timeout_s=150, plans=True)(
         scale_deployment

@@ -17,6 +17,7 @@ Namespaces = Annotated[
 ]
 Name = Annotated[str, Field(pattern=_DNS_NAME)]
 ObjectRef = Annotated[str, Field(max_length=280, pattern=r"^([A-Za-z][A-Za-z0-9.\-]*/)?[A-Za-z0-9][-A-Za-z0-9.:_]*$")]
+Workload = Annotated[str, Field(max_length=280, pattern=r"^([A-Za-z.]+/)?[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 LabelSelector = Annotated[
     str | None, Field(max_length=1000, description="Kubernetes label selector: app=checkout,tier!=cache.")
 ]

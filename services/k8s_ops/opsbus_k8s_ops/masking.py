@@ -4,6 +4,7 @@ Patterns run in linear time (RE2), on hostile input too.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import re2  # type: ignore[import-untyped]
@@ -71,6 +72,12 @@ def mask_text(text: str) -> str:
     return str(_KEYED.sub(_keyed, text))
 
 
+def may_hold_secret(text: str) -> bool:
+    """Whether a text has any of the marks by which secrets are found: cheap, and true of much that is harmless."""
+    return bool(_QUICK.search(text))
+
+
+@lru_cache(maxsize=8_192)
 def is_credential_name(name: str) -> bool:
     """Whether a setting of this name holds a secret: DB_PASSWORD does, PASSWORD_FILE and TOKEN_TTL do not."""
     return bool(_NAME.search(name)) and not _HARMLESS_NAME.search(name)

@@ -6,13 +6,14 @@ What a secret looks like in text is known to masking.py.
 import base64
 import binascii
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import re2  # type: ignore[import-untyped]
 
 from opsbus_k8s_ops.api import Obj
-from opsbus_k8s_ops.masking import CREDENTIAL, LineMasker, is_credential_name, mask_text, masked
+from opsbus_k8s_ops.masking import CREDENTIAL, LineMasker, is_credential_name, mask_text, masked, may_hold_secret
 
 COPIES = ("kubectl.kubernetes.io/last-applied-configuration", "kapp.k14s.io/original")
 """Annotations that hold the whole object once more, secrets and all."""
@@ -23,12 +24,16 @@ SECRET_ANNOTATION_CHARS = 100
 JSON_CHARS_MAX = 2_000_000
 """A longer text is not read as JSON, but as lines."""
 
+LINES_CHARS_MAX = 300_000
+"""A longer text is shown up to here: nobody reads on, and every line is searched for secrets."""
+
 _DATA = ("data", "stringData", "binaryData")
+_PEM_MARK = "LS0tLS1CRUdJT"
 _KEY_PEM = re2.compile(r"LS0tLS1CRUdJT[A-Za-z0-9+/]{10,}={0,2}")
 _OPTION = re2.compile(rf"(?i)(--?[a-z0-9\-_]*(?:{CREDENTIAL})[ \t]+)([^\s\-][^\s]*)")
-_NAMED = re2.compile(r"^\s*(?:- )?name\s*:\s*[\"']?([A-Za-z0-9_.\-]+)")
-_VALUED = re2.compile(r"^(\s*(?:- )?value\s*:\s*)\S")
-_BLOCK = re2.compile(r"^(\s*)(?:- )?[\"']?([A-Za-z0-9_.\-]+)[\"']?\s*:\s*[|>][+\-0-9]*\s*$")
+_NAMED = re.compile(r"^\s*(?:- )?name\s*:\s*[\"']?([A-Za-z0-9_.\-]+)")
+_VALUED = re.compile(r"^(\s*(?:- )?value\s*:\s*)\S")
+_BLOCK = re.compile(r"^(\s*)(?:- )?[\"']?([A-Za-z0-9_.\-]+)[\"']?\s*:\s*[|>][+\-0-9]*\s*$")
 
 
 def clean(obj: Obj) -> Obj:
@@ -110,6 +115,7 @@ def _value(value: Any, name: str) -> Any:
 
 
 def _kind(name: str) -> str:
+    """What kind of secret a name speaks of."""
     text = mask_text(f"{name}=x")
     return text.partition("[masked:")[2].rstrip("]") or "secret"
 
@@ -156,14 +162,21 @@ def _text(text: str) -> str:
         if read is not None:
             shown = _value(read, "")
             return text if shown == read else json.dumps(shown)
+    if not may_hold_secret(text) and _PEM_MARK not in text:
+        return text
     text = _KEY_PEM.sub(_pem, text)
     text = _OPTION.sub(lambda m: m.group(1) + _option(m.group(1), m.group(2)), text)
-    return LineMasker()(text) if "\n" not in text else "\n".join(_lines(text.split("\n")))
+    if "\n" not in text:
+        return LineMasker()(text)
+    if len(text) > LINES_CHARS_MAX:
+        end = text.rfind("\n", 0, LINES_CHARS_MAX)
+        kept = text[: end if end > 0 else LINES_CHARS_MAX]
+        text = f"{kept}\n[cut: {len(text) - len(kept)} more characters]"
+    return "\n".join(_lines(text.split("\n"), LineMasker() if "PRIVATE KEY" in text else mask_text))
 
 
-def _lines(lines: list[str]) -> Iterator[str]:
+def _lines(lines: list[str], mask: Callable[[str], str]) -> Iterator[str]:
     """The lines of a file: YAML says a secret below its name, or beside it."""
-    mask = LineMasker()
     block: int | None = None
     name = ""
     for line in lines:
@@ -173,11 +186,13 @@ def _lines(lines: list[str]) -> Iterator[str]:
         if block is not None and line.strip():
             yield " " * indent + masked("secret")
             continue
-        begins, named, value = _BLOCK.match(line), _NAMED.match(line), _VALUED.match(line)
+        begins = _BLOCK.match(line) if line.rstrip()[-3:].strip("+-0123456789 ").endswith(("|", ">")) else None
         if begins and is_credential_name(begins.group(2)):
             block = len(begins.group(1))
-        if value and is_credential_name(name):
-            line = value.group(1) + masked(_kind(name))
+        valued = _VALUED.match(line) if name and "value" in line else None
+        if valued and is_credential_name(name):
+            line = valued.group(1) + masked(_kind(name))
+        named = _NAMED.match(line) if "name" in line else None
         name = named.group(1) if named else ""
         yield mask(line)
 

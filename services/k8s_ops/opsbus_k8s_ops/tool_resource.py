@@ -1,5 +1,6 @@
 """k8s_get_resource."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -181,7 +182,9 @@ async def _one(
     now: datetime,
     warnings: list[str],
 ) -> ResourceRow:
-    obj = clean(_typed(kind, await read_object(api, kind, namespace, name)))
+    whole = _typed(kind, await read_object(api, kind, namespace, name))
+    # A large file takes seconds to mask: on a thread, so that the call goes on sending heartbeats.
+    obj = await asyncio.to_thread(clean, whole)
     row = _row(obj, now)
     if fields:
         values, empty = select(obj, fields)

@@ -34,7 +34,7 @@ def _rule(groups: list[str], resources: list[str], verbs: list[str], names: list
 
 _VIEW = [
     _rule([""], _CORE_READABLE, _READ),
-    _rule(["apps"], [*_WORKLOADS, "deployments/status"], _READ),
+    _rule(["apps"], [*_WORKLOADS, "controllerrevisions", "deployments/status"], _READ),
     _rule(["autoscaling"], ["horizontalpodautoscalers"], _READ),
     _rule(["batch"], ["cronjobs", "jobs"], _READ),
     _rule(["events.k8s.io"], ["events"], _READ),

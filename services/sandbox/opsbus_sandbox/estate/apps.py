@@ -79,7 +79,7 @@ RECOMMENDATIONS = App(
 REDIS = App(
     "redis", "shop", "platform", "redis:7.2.5", replicas=3, kind="StatefulSet", tier="cache", cpu=200, cpu_limit=400,
     memory=512, memory_limit=768, port=6379, health="", secret="redis-auth", config=False,  # noqa: S106
-    age_hours=24 * 90, budget_min=2,
+    age_hours=24 * 90, budget_min=2, previous_image="redis:7.2.4",
 )  # fmt: skip
 
 

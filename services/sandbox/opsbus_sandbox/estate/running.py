@@ -13,6 +13,7 @@ from opsbus_sandbox.kube.addresses import addresses
 from opsbus_sandbox.kube.factory import REVISION, REVISION_LABEL, new_replicaset, pod_from_template, revision_name
 from opsbus_sandbox.kube.names import random_suffix
 from opsbus_sandbox.kube.podstatus import running_status, set_condition
+from opsbus_sandbox.kube.revisions import new_revision
 from opsbus_sandbox.kube.scheduling import choose_node
 from opsbus_sandbox.kube.store import ObjectStore
 
@@ -29,6 +30,7 @@ def create_app(store: ObjectStore, app: App, now: datetime) -> None:
         return
     obj.setdefault("metadata", {})["generation"] = 1
     owner = put(store, PLURAL[app.kind], obj)
+    _create_revisions(store, app, owner, released)
     if app.kind == "StatefulSet":
         for index in range(app.replicas):
             pod = pod_from_template(owner, owner["spec"]["template"], f"{app.name}-{index}")
@@ -42,6 +44,20 @@ def create_app(store: ObjectStore, app: App, now: datetime) -> None:
         pod = pod_from_template(owner, owner["spec"]["template"], f"{app.name}-{random_suffix(store.random)}")
         pod["metadata"]["labels"] |= {REVISION_LABEL: revision_name(owner), "pod-template-generation": "1"}
         place_running(store, pod, released, node=node["metadata"]["name"])
+
+
+def _create_revisions(store: ObjectStore, app: App, owner: Obj, released: datetime) -> None:
+    """What a set is now, and what it was before, if it was anything else."""
+    template = owner["spec"]["template"]
+    if app.previous_image:
+        old = copy.deepcopy(template)
+        old["spec"]["containers"][0]["image"] = app.previous_image
+        previous = new_revision(owner, old, 1)
+        previous["metadata"]["creationTimestamp"] = timestamp(released - timedelta(days=30))
+        store.create("controllerrevisions", previous)
+    newest = new_revision(owner, template, 2 if app.previous_image else 1)
+    newest["metadata"]["creationTimestamp"] = timestamp(released)
+    store.create("controllerrevisions", newest)
 
 
 def _create_deployment(store: ObjectStore, app: App, obj: Obj, released: datetime) -> None:

@@ -75,6 +75,7 @@ _CORE = (
 )  # fmt: skip
 
 _GROUPS = (
+    ResourceType("apps", "v1", "controllerrevisions", "ControllerRevision", verbs=("delete", *READ_VERBS)),
     ResourceType(
         "apps", "v1", "daemonsets", "DaemonSet", short_names=("ds",), in_all=True, subresources=("status",),
         has_generation=True,

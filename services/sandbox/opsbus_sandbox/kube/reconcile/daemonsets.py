@@ -9,6 +9,7 @@ from opsbus_sandbox.kube.names import random_suffix
 from opsbus_sandbox.kube.podstatus import is_active, is_ready
 from opsbus_sandbox.kube.reconcile.context import Context
 from opsbus_sandbox.kube.reconcile.pods_of import create_pod, delete_pod, pods_owned_by, recheck_when_available
+from opsbus_sandbox.kube.revisions import keep_revision
 from opsbus_sandbox.kube.rollout import resolve
 from opsbus_sandbox.kube.scheduling import tolerates
 
@@ -22,6 +23,7 @@ def sync_daemonset(ctx: Context, namespace: str, name: str) -> None:
     owner = ctx.store.get("daemonsets", namespace, name)
     if owner is None or owner["metadata"].get("deletionTimestamp"):
         return
+    keep_revision(ctx.store, owner)
     key = ("daemonsets", namespace, name)
     nodes = [node["metadata"]["name"] for node in ctx.store.list("nodes") if _wants(owner, node)]
     pods = [pod for pod in pods_owned_by(ctx, owner) if pod.get("status", {}).get("phase") != "Failed"]

@@ -8,6 +8,7 @@ from opsbus_sandbox.kube.factory import REVISION_LABEL, revision_name
 from opsbus_sandbox.kube.podstatus import is_ready
 from opsbus_sandbox.kube.reconcile.context import Context
 from opsbus_sandbox.kube.reconcile.pods_of import create_pod, delete_pod, pods_owned_by, recheck_when_available
+from opsbus_sandbox.kube.revisions import keep_revision
 
 Obj = dict[str, Any]
 _COMPONENT = "statefulset-controller"
@@ -19,6 +20,7 @@ def sync_statefulset(ctx: Context, namespace: str, name: str) -> None:
     owner = ctx.store.get("statefulsets", namespace, name)
     if owner is None or owner["metadata"].get("deletionTimestamp"):
         return
+    keep_revision(ctx.store, owner)
     pods = {_ordinal(pod): pod for pod in pods_owned_by(ctx, owner)}
     min_ready = owner["spec"].get("minReadySeconds", 0)
     failure = _step(ctx, owner, pods, min_ready)

@@ -15,6 +15,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
     "pods": pods.COLUMNS,
     "deployments": workloads.DEPLOYMENTS,
     "replicasets": workloads.REPLICASETS,
+    "controllerrevisions": workloads.REVISIONS,
     "statefulsets": workloads.STATEFULSETS,
     "daemonsets": workloads.DAEMONSETS,
     "jobs": workloads.JOBS,

@@ -46,6 +46,21 @@ REPLICASETS = (
     *_CONTAINERS,
     _SELECTOR,
 )
+REVISIONS = (
+    NAME,
+    Column(
+        "Controller",
+        lambda obj: next(
+            (
+                f"{owner['kind'].lower()}.apps/{owner['name']}"
+                for owner in dig(obj, "metadata", "ownerReferences", default=[])
+            ),
+            NONE,
+        ),
+    ),
+    _number("Revision", "revision"),
+    AGE,
+)
 STATEFULSETS = (NAME, _of(("status", "readyReplicas"), ("spec", "replicas")), AGE, *_CONTAINERS)
 
 
