@@ -16,6 +16,7 @@ from opsbus.toolerror import ToolError, near
 from opsbus_contracts import ErrorCode
 
 _PREFIX = "p_"  # keeps an argument named "schema" or "copy" from shadowing BaseModel's own
+_LENGTHS = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
 _HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")
 
 
@@ -70,7 +71,8 @@ class Arguments:
             function.__name__, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields
         )
         self.schema = self._model.model_json_schema(by_alias=True, schema_generator=Schema)
-        self.schema.setdefault("properties", {})
+        properties = self.schema.setdefault("properties", {})
+        self.schema["properties"] = {name: _announced(schema) for name, schema in properties.items()}
         for name, header in headers.items():
             self.schema["properties"][name]["x-mcp-header"] = header
 
@@ -191,6 +193,21 @@ def _field(parameter: inspect.Parameter, annotation: Any, described: str | None)
     if parameter.default is not inspect.Parameter.empty:
         extra["default"] = parameter.default
     return Annotated[annotation, Field(**extra)]
+
+
+def _announced(schema: Any) -> Any:
+    """An argument as a model has to read it: what can be left out says so by its default, and bounds on lengths are
+    told when they are broken. What is accepted is the model's matter: `null` for an argument left out is."""
+    if isinstance(schema, list):
+        return [_announced(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("default", ...) is None:
+        schema = {key: value for key, value in schema.items() if key != "default"}
+        kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
+        schema = (kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}) | schema
+    # A number under such a key is the bound; anything else is a property that happens to have the name.
+    return {k: _announced(v) for k, v in schema.items() if not (k in _LENGTHS and isinstance(v, int))}
 
 
 def _field_info(annotation: Any) -> FieldInfo | None:

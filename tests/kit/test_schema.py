@@ -208,3 +208,27 @@ def test_hints_are_all_set_and_true():
         "idempotentHint": True,
         "openWorldHint": False,
     }
+
+
+def test_what_a_model_need_not_read_is_not_announced_and_still_checked():
+    def tool(
+        ctx,
+        name: Annotated[str, Field(max_length=5)],
+        kinds: Annotated[list[Annotated[str, Field(min_length=2)]] | None, Field(max_length=2)] = None,
+        many: int | str | None = None,
+        maxItems: int = 3,  # noqa: N803 - a name that is a keyword of JSON Schema too
+    ) -> str:
+        return name
+
+    arguments = Arguments(tool)
+    assert arguments.schema["properties"] == {
+        "name": {"type": "string"},
+        "kinds": {"type": "array", "items": {"type": "string"}},
+        "many": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
+        "maxItems": {"type": "integer", "default": 3},
+    }
+    assert arguments.schema["required"] == ["name"]
+    assert arguments.parse({"name": "a", "kinds": None, "many": None})["kinds"] is None
+    for wrong in ({"name": "abcdef"}, {"name": "a", "kinds": ["a"]}, {"name": "a", "kinds": ["aa", "bb", "cc"]}):
+        with pytest.raises(ToolError):
+            arguments.parse(wrong)
