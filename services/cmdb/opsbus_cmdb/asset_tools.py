@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from opsbus import Context, ErrorCode, Page, ToolError
 from opsbus_cmdb.inventory import AssetSlice, Group, Inventory
 from opsbus_cmdb.model import INVERSE, ChangeState
+from opsbus_cmdb.moments import AsOf, past, reservations
 from opsbus_cmdb.query import (
     GROUPS,
     AssetQuery,
@@ -98,6 +99,7 @@ async def query_assets(
         list[str] | None, Field(description="Only these fields beside id and ref.", max_length=30)
     ] = None,
     group_by: Annotated[GroupBy | None, Field(description="Count the matches by this field.")] = None,
+    as_of: AsOf = None,
     limit: Annotated[int, Field(ge=1, le=200, description="Rows at most.")] = 50,
     cursor: Annotated[str | None, Field(description="page.next_cursor of the page before.", max_length=1_000)] = None,
 ) -> AssetPage:
@@ -106,16 +108,17 @@ async def query_assets(
     One match comes with its full record, direct relationships and open changes; two to ten as a list; more as a page of
     compact rows with counts by environment, kind and status. Filters: kind, asset_class, namespace, name, environment,
     lifecycle, status, criticality, owner_team, source, ref, id, label.<key>; a list of values means any of them.
+    With as_of: as it was recorded at a past time.
     """
-    query = asset_query(text, filters)
+    query = asset_query(text, filters, past(as_of))
     projection = chosen_fields(fields)
     inventory = ctx.state
     found = await inventory.find_assets(query, limit, cursor)
-    answer = _page(found, projection, inventory.source)
+    answer = _page(found, query, projection, inventory.source)
     if group_by is not None:
         answer.counts = [GroupCounts(by=group_by, groups=await inventory.count_assets(query, check_group(group_by)))]
     if answer.match == "one" and found.items and projection is None:
-        await _add_detail(inventory, found.items[0].id, answer)
+        await _add_detail(inventory, found.items[0].id, query.as_of, answer)
     elif answer.match == "many" and group_by is None:
         for by in ("environment", "kind", "status"):
             answer.counts.append(GroupCounts(by=by, groups=(await inventory.count_assets(query, by))[:20]))
@@ -124,14 +127,20 @@ async def query_assets(
     return answer
 
 
-def _page(found: AssetSlice, projection: tuple[str, ...] | None, source: str) -> AssetPage:
+def _page(found: AssetSlice, query: AssetQuery, projection: tuple[str, ...] | None, source: str) -> AssetPage:
     match: Literal["none", "one", "few", "many"] = "many" if found.total > FEW else "few"
     if found.total <= 1:
         match = "one" if found.total else "none"
     shown = projection if projection is not None else {"one": FULL, "few": LISTED}.get(match, COMPACT)
     rows = [view(asset, shown) for asset in found.items]
     page = Page[AssetView].fit(
-        rows, budget_bytes=_BUDGET_BYTES, total=found.total, cursor=found.next_cursor, source=source
+        rows,
+        budget_bytes=_BUDGET_BYTES,
+        total=found.total,
+        cursor=found.next_cursor,
+        warnings=reservations(query.as_of, found.items),
+        source=source,
+        as_of=query.as_of,
     )
     returned = len(page.items)
     if 0 < returned < len(rows) and len(found.cursors) >= returned:
@@ -140,9 +149,9 @@ def _page(found: AssetSlice, projection: tuple[str, ...] | None, source: str) ->
     return AssetPage(**dict(page), match=match)
 
 
-async def _add_detail(inventory: Inventory, asset_id: str, answer: AssetPage) -> None:
+async def _add_detail(inventory: Inventory, asset_id: str, as_of: datetime | None, answer: AssetPage) -> None:
     around = await inventory.topology(
-        asset_id, TopologyQuery(direction=Direction.BOTH, depth=1, nodes_max=_NEIGHBOURS_MAX)
+        asset_id, TopologyQuery(direction=Direction.BOTH, depth=1, nodes_max=_NEIGHBOURS_MAX, as_of=as_of)
     )
     assets = {node.asset.id: node.asset for node in around.nodes}
     for edge in around.edges:
@@ -158,6 +167,8 @@ async def _add_detail(inventory: Inventory, asset_id: str, answer: AssetPage) ->
         answer.warnings.append(
             f"only {len(answer.neighbours)} relationships are shown; cmdb_get_service_topology has more"
         )
+    if as_of is not None:
+        return  # which changes were open then is not kept
     changes = await inventory.find_changes(ChangeQuery(assets=[assets[around.root].ref], states=_OPEN), 10, None)
     answer.open_changes = [
         OpenChange(number=item.number, title=item.title, state=item.state.value, planned_start=item.planned_start)
@@ -167,7 +178,7 @@ async def _add_detail(inventory: Inventory, asset_id: str, answer: AssetPage) ->
 
 async def _why_none(inventory: Inventory, query: AssetQuery) -> list[str]:
     if query.filters:
-        unfiltered = await inventory.find_assets(AssetQuery(text=query.text), 1, None)
+        unfiltered = await inventory.find_assets(AssetQuery(text=query.text, as_of=query.as_of), 1, None)
         if unfiltered.total:
             return [f"nothing matches all filters; without them {unfiltered.total} assets match"]
     if query.text:

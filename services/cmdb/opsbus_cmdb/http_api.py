@@ -1,15 +1,16 @@
 """The CMDB's HTTP API: its paths and the bodies both sides read and write. The client is http_inventory.py, the
 server http_server.py.
 
-    GET   /api/v1/assets?text=&filter.<name>=&group_by=&limit=&cursor=   AssetSlice, or Groups with group_by
+    GET   /api/v1/assets?text=&filter.<name>=&group_by=&as_of=&limit=&cursor=   AssetSlice, or Groups with group_by
     GET   /api/v1/assets/{id, ref or name}                              Asset
     PATCH /api/v1/assets/{id}            If-Match: "<version>"          StatusPatch in, Asset out
-    GET   /api/v1/topology/{service}?direction=&depth=&nodes_max=&type=  Topology
+    GET   /api/v1/topology/{service}?direction=&depth=&nodes_max=&type=&as_of=  Topology
     GET   /api/v1/changes?asset=&since=&until=&state=&type=&limit=&cursor=   ChangeSlice
     POST  /api/v1/changes                                               ChangeDraft in, Change out
     GET   /api/v1/changes/{number}                                      Change
     POST  /api/v1/changes/{number}/cancellation                         Cancellation in, Change out
 
+With `as_of` (RFC 3339) the answer is of that time, and repeats it: an answer that does not is not believed.
 Every request carries ``Authorization: Bearer <key>``.
 An error is ``{"error": {code, message, hint, did_you_mean, details}}``.
 """

@@ -2,6 +2,7 @@
 system and what to do."""
 
 import asyncio
+from datetime import datetime
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 from urllib.parse import quote, urlsplit
@@ -17,6 +18,7 @@ from opsbus_cmdb.query import AssetQuery, Cancellation, ChangeDraft, ChangeQuery
 from opsbus_contracts import Executed
 
 M = TypeVar("M", bound=BaseModel)
+Then = TypeVar("Then", AssetSlice, Topology)
 Params = list[tuple[str, str]]
 
 _PASSED_ON = frozenset(
@@ -59,7 +61,7 @@ class HttpInventory:
     async def find_assets(self, query: AssetQuery, limit: int, cursor: str | None) -> AssetSlice:
         """See Inventory."""
         params = [*_asset_params(query), ("limit", str(limit)), *_given("cursor", cursor)]
-        return await self._get(ASSETS, AssetSlice, params)
+        return self._of_then(await self._get(ASSETS, AssetSlice, params), query.as_of)
 
     async def count_assets(self, query: AssetQuery, group_by: str) -> list[Group]:
         """See Inventory."""
@@ -77,7 +79,18 @@ class HttpInventory:
             ("nodes_max", str(query.nodes_max)),
         ]
         params += [("type", kind.value) for kind in query.types]
-        return await self._get(f"{TOPOLOGY}/{quote(key, safe='')}", Topology, params)
+        params += _given("as_of", query.as_of.isoformat() if query.as_of else None)
+        return self._of_then(await self._get(f"{TOPOLOGY}/{quote(key, safe='')}", Topology, params), query.as_of)
+
+    def _of_then(self, answer: Then, as_of: datetime | None) -> Then:
+        """A CMDB that does not know `as_of` would answer with the present, as if it were the past."""
+        if as_of is not None and answer.as_of != as_of:
+            raise ToolError(
+                ErrorCode.BACKEND_ERROR,
+                f"the CMDB at {self._where} did not answer for the time asked: it keeps no history",
+                hint="ask without as_of",
+            )
+        return answer
 
     async def set_status(self, asset_id: str, change: StatusChange) -> Asset:
         """See Inventory. When the answer stays away after the request went out, the outcome is unknown, and said to
@@ -211,7 +224,7 @@ class HttpInventory:
 
 def _asset_params(query: AssetQuery) -> Params:
     params = [(FILTER + name, value) for name, values in query.filters.items() for value in values]
-    return [*_given("text", query.text), *params]
+    return [*_given("text", query.text), *_given("as_of", query.as_of.isoformat() if query.as_of else None), *params]
 
 
 def _given(name: str, value: str | None) -> Params:

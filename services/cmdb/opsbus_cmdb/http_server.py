@@ -136,10 +136,10 @@ async def _health(_request: web.Request) -> web.Response:
 
 
 async def _assets(request: web.Request) -> web.Response:
-    _known(request, "text", "group_by", "limit", "cursor", f"{FILTER}<name>")
+    _known(request, "text", "group_by", "as_of", "limit", "cursor", f"{FILTER}<name>")
     names = dict.fromkeys(name for name in request.query if name.startswith(FILTER))
     filters = {name.removeprefix(FILTER): request.query.getall(name) for name in names}
-    query = asset_query(request.query.get("text"), filters)
+    query = asset_query(request.query.get("text"), filters, _past(request))
     inventory = request.app[_INVENTORY]
     group_by = request.query.get("group_by")
     if group_by is not None:
@@ -184,9 +184,9 @@ async def _cancel_change(request: web.Request) -> web.Response:
 
 
 async def _topology(request: web.Request) -> web.Response:
-    _known(request, "direction", "depth", "nodes_max", "type")
-    values: dict[str, object] = {name: request.query[name] for name in request.query if name != "type"}
-    values["types"] = request.query.getall("type", [])
+    _known(request, "direction", "depth", "nodes_max", "type", "as_of")
+    values: dict[str, object] = {name: request.query[name] for name in request.query if name not in {"type", "as_of"}}
+    values |= {"types": request.query.getall("type", []), "as_of": _past(request)}
     query = _checked(TopologyQuery, values)
     return _json(await request.app[_INVENTORY].topology(request.match_info["key"], query))
 
@@ -201,6 +201,10 @@ async def _changes(request: web.Request) -> web.Response:
     values |= {name: _moment(request, name) for name in ("since", "until") if name in request.query}
     query = _checked(ChangeQuery, values)
     return _json(await request.app[_INVENTORY].find_changes(query, _limit(request), request.query.get("cursor")))
+
+
+def _past(request: web.Request) -> datetime | None:
+    return _moment(request, "as_of") if "as_of" in request.query else None
 
 
 def _moment(request: web.Request, name: str) -> datetime:

@@ -1,6 +1,7 @@
 """The port: what the tools need from an inventory, whoever keeps it. Two backends fill it: the embedded store and a
 CMDB over HTTP."""
 
+from datetime import datetime
 from typing import Protocol
 
 from pydantic import BaseModel, Field
@@ -11,6 +12,8 @@ from opsbus_cmdb.query import AssetQuery, Cancellation, ChangeDraft, ChangeQuery
 
 class AssetSlice(BaseModel):
     """One page of assets, the unhealthy first."""
+
+    as_of: datetime | None = Field(default=None, description="The past time this is of, as it was asked.")
 
     items: list[Asset]
     total: int = Field(ge=0)
@@ -48,6 +51,8 @@ class Topology(BaseModel):
     root: str = Field(description="Id of the asset walked from.")
     nodes: list[TopologyNode]
     edges: list[Relationship] = Field(description="Between the nodes listed.")
+    as_of: datetime | None = Field(default=None, description="The past time this is of, as it was asked.")
+    undated: int = Field(default=0, ge=0, description="Relationships whose beginning is not recorded.")
     truncated: bool = Field(default=False, description="More was within `depth` than the node limit lets through.")
 
 
@@ -67,7 +72,7 @@ class Inventory(Protocol):
         ...
 
     async def get_asset(self, key: str) -> Asset:
-        """An asset by id, ref, or a name that only one asset has; ``not_found`` names near ones."""
+        """An asset as it is, by id, ref, or a name that only one asset has; ``not_found`` names near ones."""
         ...
 
     async def topology(self, key: str, query: TopologyQuery) -> Topology:

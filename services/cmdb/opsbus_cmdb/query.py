@@ -68,10 +68,13 @@ class AssetQuery(BaseModel):
 
     text: str = Field(default="", max_length=TEXT_MAX)
     filters: dict[str, list[str]] = Field(default_factory=dict)
+    as_of: datetime | None = Field(default=None, description="As it was recorded at that time; null: as it is.")
 
     def digest(self) -> str:
         """The same for the same question: a cursor belongs to one."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        # The time moves with `now-1h`, so only whether there is one counts.
+        asked = self.model_dump_json(exclude={"as_of"}) + ("then" if self.as_of else "")
+        return hashlib.sha256(asked.encode()).hexdigest()[:12]
 
 
 class ChangeQuery(BaseModel):
@@ -104,6 +107,7 @@ class TopologyQuery(BaseModel):
     depth: int = Field(default=2, ge=1, le=DEPTH_MAX)
     nodes_max: int = Field(default=60, ge=1, le=NODES_MAX)
     types: list[RelationType] = Field(default_factory=list, description="Empty: all.")
+    as_of: datetime | None = Field(default=None, description="As it was recorded at that time; null: as it is.")
 
 
 class StatusChange(BaseModel):
@@ -144,7 +148,7 @@ class Cancellation(BaseModel):
     call_id: str = Field(default="", max_length=64)
 
 
-def asset_query(text: str | None, filters: dict[str, Any] | None) -> AssetQuery:
+def asset_query(text: str | None, filters: dict[str, Any] | None, as_of: datetime | None = None) -> AssetQuery:
     """Check a caller's question.
 
     Raises:
@@ -159,7 +163,7 @@ def asset_query(text: str | None, filters: dict[str, Any] | None) -> AssetQuery:
         raise ToolError(
             ErrorCode.INVALID_ARGUMENTS, f"text has {len(words)} characters; at most {TEXT_MAX} are allowed"
         )
-    return AssetQuery(text=words, filters=cleaned)
+    return AssetQuery(text=words, filters=cleaned, as_of=as_of)
 
 
 def _values(name: str, value: Any) -> list[str]:

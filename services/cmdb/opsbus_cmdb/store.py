@@ -12,6 +12,7 @@ from opsbus import ToolError
 from opsbus.database import open_engine
 from opsbus_cmdb import asset_store, change_store, tables, topology_store
 from opsbus_cmdb.faults import unavailable
+from opsbus_cmdb.history import asset_row
 from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
 from opsbus_cmdb.migrations.upgrade import migrate
 from opsbus_cmdb.model import Asset, Change
@@ -112,7 +113,7 @@ class EmbeddedInventory:
             ids = {asset.ref: asset.id for asset in estate.assets}
             links = [{"number": c.number, "asset_id": ids[ref]} for c in estate.changes for ref in c.asset_refs]
             rows = [
-                (tables.asset, [asset.model_dump() for asset in estate.assets]),
+                (tables.asset, [asset_row(asset, asset.created_at) for asset in estate.assets]),
                 (tables.relationship, [edge.model_dump() for edge in estate.relationships]),
                 (tables.change, [change.model_dump(exclude={"asset_refs"}) for change in estate.changes]),
                 (tables.change_asset, links),

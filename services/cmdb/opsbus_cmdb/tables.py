@@ -1,11 +1,24 @@
 """The tables of the embedded store. All names start with `cmdb_`, so that several stores may share one database."""
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from opsbus.database import UtcDateTime
 
 metadata = MetaData()
+_EPOCH = "1970-01-01 00:00:00"
 _json = JSON().with_variant(JSONB(), "postgresql")
 
 asset = Table(
@@ -32,10 +45,27 @@ asset = Table(
     Column("last_seen", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("rank", Integer, nullable=False, server_default="0"),
+    Column("valid_from", UtcDateTime, nullable=False, server_default=_EPOCH),
+    Index("cmdb_asset_rank", "rank", "ref"),
     Index("cmdb_asset_name", "name"),
     Index("cmdb_asset_kind", "kind", "environment", "namespace"),
     Index("cmdb_asset_owner", "owner_team"),
 )
+
+"""`rank`: where it stands in a list (history.py). `valid_from`: since when this row holds."""
+
+asset_past = Table(
+    "cmdb_asset_past",
+    metadata,
+    *(Column(known.name, known.type, nullable=known.nullable) for known in asset.columns),
+    Column("valid_to", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("id", "version"),
+    Index("cmdb_asset_past_time", "valid_to"),
+    Index("cmdb_asset_past_ref", "ref"),
+    Index("cmdb_asset_past_name", "name"),
+)
+"""Rows of the table before that something newer replaced."""
 
 relationship = Table(
     "cmdb_relationship",
@@ -48,9 +78,21 @@ relationship = Table(
     Column("redundancy", String(64), nullable=False, default="none"),
     Column("source", String(128), nullable=False, default=""),
     Column("last_seen", UtcDateTime),
+    Column("valid_from", UtcDateTime),
     Index("cmdb_relationship_triple", "from_id", "type", "to_id", unique=True),
     Index("cmdb_relationship_to", "to_id", "type"),
 )
+
+relationship_past = Table(
+    "cmdb_relationship_past",
+    metadata,
+    *(Column(known.name, known.type, nullable=known.nullable) for known in relationship.columns),
+    Column("valid_to", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("id", "valid_to"),
+    Index("cmdb_relationship_past_from", "from_id", "type"),
+    Index("cmdb_relationship_past_to", "to_id", "type"),
+)
+"""Relationships that were replaced, or are gone."""
 
 change = Table(
     "cmdb_change",

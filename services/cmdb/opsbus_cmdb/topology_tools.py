@@ -9,6 +9,7 @@ from opsbus import Context, Page
 from opsbus.page import PageInfo
 from opsbus_cmdb.inventory import Inventory, Topology
 from opsbus_cmdb.model import INVERSE, Criticality, Lifecycle, RelationType, Status
+from opsbus_cmdb.moments import AsOf, past, reservations
 from opsbus_cmdb.query import DEPTH_MAX, Direction, TopologyQuery
 
 _BUDGET_BYTES = 22_000
@@ -68,13 +69,17 @@ async def get_service_topology(
     relation_types: Annotated[
         list[RelationType] | None, Field(description="Only along these; default all.", max_length=10)
     ] = None,
+    as_of: AsOf = None,
 ) -> TopologyPage:
     """The dependency map around a service (or any asset): what it needs, what needs it, and who is unwell.
 
     Cycles end where they began. When more is within reach than the node limit or the answer's budget lets through,
-    `page.truncated` is true and a warning says how to see the rest.
+    `page.truncated` is true and a warning says how to see the rest. With as_of: as it was recorded at a past time, to
+    see what changed around an incident. Example: {"service": "service:shop/checkout", "as_of": "now-2h"}
     """
-    query = TopologyQuery(direction=direction, depth=depth, nodes_max=node_limit, types=relation_types or [])
+    query = TopologyQuery(
+        direction=direction, depth=depth, nodes_max=node_limit, types=relation_types or [], as_of=past(as_of)
+    )
     found = await ctx.state.topology(service, query)
     kept = len(found.nodes)
     answer = _page(found, query, ctx.state.source, kept)
@@ -99,7 +104,7 @@ def _page(found: Topology, query: TopologyQuery, source: str, kept: int) -> Topo
         for edge in found.edges
         if edge.from_id in refs and edge.to_id in refs
     ]
-    warnings = []
+    warnings = reservations(query.as_of, [node.asset for node in nodes], found.undated)
     if found.truncated:
         warnings.append(
             f"more is within reach: raise node_limit (now {query.nodes_max}), lower depth or name relation_types"
@@ -114,7 +119,7 @@ def _page(found: Topology, query: TopologyQuery, source: str, kept: int) -> Topo
         items=[_item(node.asset.model_dump(), node.depth) for node in nodes],
         page=PageInfo(returned=kept, total=None if found.truncated else len(found.nodes), truncated=cut),
         warnings=warnings,
-        as_of=datetime.now(UTC),
+        as_of=query.as_of or datetime.now(UTC),
         source=source,
         root=found.nodes[0].asset.ref,
         direction=query.direction,

@@ -1,0 +1,1 @@
+"""The CMDB at 100,000 assets: what its tools ask, timed on SQLite and PostgreSQL."""
