@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Coroutine
 
 from bench import door, gate, report
+from bench.cmdb import tools as cmdb
 from bench.load import LoadError
 from bench.measure import Measure
 from bench.record import ingest, replay, search, verify
@@ -18,6 +19,7 @@ SUITES: dict[str, tuple[str, Suite]] = {
     "replay": ("The record: events per second replayed, against a bare ordered consumer", replay.run),
     "verify": ("The record: events per second verified in an export of a million, against bare hashlib", verify.run),
     "search": ("The record: a search for each field in a million events, one after the other", search.run),
+    "cmdb": ("The CMDB: its reading tools over the bus, 100,000 assets and 300,000 relationships", cmdb.run),
 }
 
 

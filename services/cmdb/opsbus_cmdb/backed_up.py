@@ -1,7 +1,22 @@
 """What ``opsbus backup`` takes of this service: its embedded store."""
 
-from opsbus.backup.stores import Store
-from opsbus_cmdb.migrations.upgrade import migrate
-from opsbus_cmdb.tables import metadata
+from typing import Any
 
-store = Store("cmdb", metadata, create=migrate)
+from sqlalchemy import Table
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from opsbus.backup.stores import Store
+from opsbus_cmdb.history import rank
+from opsbus_cmdb.migrations.upgrade import migrate
+from opsbus_cmdb.tables import asset, metadata
+
+
+async def _as_now(_connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """A backup from before there was a history lacks what the revisions would have filled in."""
+    if table is asset:
+        for row in rows:
+            row.setdefault("rank", rank(row["status"], row["criticality"]))
+            row.setdefault("valid_from", row["created_at"])
+
+
+store = Store("cmdb", metadata, create=migrate, before_rows=_as_now)
