@@ -128,6 +128,14 @@ class ClusterApi:
             query.append(("dryRun", "All"))
         return await self._json("PATCH", path, doing, query, body=body, writes=not dry_run)
 
+    async def review(self, path: str, body: Obj, doing: str) -> Obj:
+        """A question put as an object that is answered and never stored: an access review.
+
+        Raises:
+            ToolError: as ``get``.
+        """
+        return await self._json("POST", path, doing, (), body=body)
+
     @asynccontextmanager
     async def stream(self, path: str, doing: str, query: Query = ()) -> AsyncIterator[aiohttp.StreamReader]:
         """The raw body of an answer, as it comes; leaving the block drops the rest."""
@@ -174,7 +182,7 @@ class ClusterApi:
     async def _open(
         self, method: str, path: str, attempt: Attempt, query: Query, *, body: Obj | None = None, accept: str = JSON
     ) -> aiohttp.ClientResponse:
-        headers = {"Accept": accept, "Content-Type": MERGE_PATCH if body is not None else JSON}
+        headers = {"Accept": accept, "Content-Type": MERGE_PATCH if method == "PATCH" else JSON}
         inject(headers)  # the call's trace goes on in the API server
         try:
             request = await self.client.param_serialize(

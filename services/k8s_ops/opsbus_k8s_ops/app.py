@@ -6,6 +6,8 @@ from opsbus import Worker
 from opsbus_k8s_ops.cluster import Clusters
 from opsbus_k8s_ops.overview import clusters, complete_namespace, triage_namespace
 from opsbus_k8s_ops.settings import K8sSettings
+from opsbus_k8s_ops.tool_can_i import can_i
+from opsbus_k8s_ops.tool_clusters import list_clusters
 from opsbus_k8s_ops.tool_deployments import get_deployments
 from opsbus_k8s_ops.tool_events import get_events
 from opsbus_k8s_ops.tool_logs import get_pod_logs
@@ -32,12 +34,14 @@ def build() -> Worker:
         async with Clusters(settings) as reachable:
             yield reachable
 
+    made.tool(permission="k8s:get", read_only=True, title="Clusters")(list_clusters)
     made.tool(permission="k8s:get", read_only=True, title="Pods")(get_pods)
     made.tool(permission="k8s:get", read_only=True, title="Deployments")(get_deployments)
     made.tool(permission="k8s:get", read_only=True, title="Events")(get_events)
     made.tool(permission="k8s:get", read_only=True, title="Any object")(get_resource)
     made.tool(permission="k8s:get", read_only=True, title="Rollout status", timeout_s=150)(rollout_status)
     made.tool(permission="k8s:get", read_only=True, title="Rollout history")(rollout_history)
+    made.tool(permission="k8s:get", read_only=True, title="May I?")(can_i)
     made.tool(permission="k8s:logs", read_only=True, title="Pod logs", timeout_s=60)(get_pod_logs)
     made.tool(permission="k8s:scale", title="Scale a deployment", destructive=True, timeout_s=150, plans=True)(
         scale_deployment

@@ -9,7 +9,7 @@ _DNS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 
 Cluster = Annotated[
     str | None,
-    Field(max_length=253, description="A cluster's name, as in enterprise://k8s/clusters. Default: the default one."),
+    Field(max_length=253, description="A cluster's name, as k8s_list_clusters says. Default: the default one."),
 ]
 Namespace = Annotated[str, Field(pattern=_DNS_LABEL, description="The namespace.")]
 Namespaces = Annotated[

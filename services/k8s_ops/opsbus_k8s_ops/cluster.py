@@ -6,10 +6,12 @@ Which context, as whom, which namespaces, how long.
 import asyncio
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from types import TracebackType
 from typing import Protocol
+
+from kubernetes.aio.config import ConfigException
 
 from opsbus import ErrorCode, ToolError
 from opsbus.toolerror import near
@@ -23,6 +25,9 @@ from opsbus_k8s_ops.settings import K8sSettings
 
 RESERVED = "system:"
 """Users and groups of Kubernetes itself: nobody who comes through the bus may be taken for one."""
+
+PROBE_MARGIN_S = 0.5
+"""Beyond a probe's own timeout. Seconds."""
 
 ANSWER_MARGIN_S = 0.5
 """Kept of a call's deadline for the answer itself. Seconds."""
@@ -138,19 +143,37 @@ class Clusters:
                     hint=f"This worker serves: {', '.join(self.settings.namespaces)}.",
                 )
 
+    def as_worker(self, api: ClusterApi) -> ClusterApi:
+        """The same cluster as the worker itself, for questions about a caller that the caller may not ask."""
+        return replace(api, client=self._reach[api.name].client)
+
     async def namespaces(self, call: Call, cluster: str | None = None) -> list[str]:
         """Names of the namespaces the caller can list and the settings allow."""
         names = await names_of(self.api(call, cluster), "namespaces")
         return [name for name in names if self.allowed(name)]
 
     async def probe(self) -> list[ClusterInfo]:
-        """Version and reachability of every cluster, asked of all at once, as the worker itself."""
-        return list(await asyncio.gather(*(self._probe(name) for name in self.names)))
+        """Version and reachability of every cluster, as the worker itself.
 
-    async def _probe(self, name: str) -> ClusterInfo:
+        All are asked at once and none for longer than ``probe_timeout_s``: a dead one holds up nobody.
+        """
+        return list(await asyncio.gather(*(self._probe_in_time(name) for name in self.names)))
+
+    async def _probe_in_time(self, name: str) -> ClusterInfo:
+        reach, limit_s = self._reach[name], self.settings.probe_timeout_s
+        info = ClusterInfo(name=name, server=reach.config.server, default=name == self.default, reachable=False)
+        try:
+            # A little longer than the request itself: credentials may have to be fetched by a program first.
+            return await asyncio.wait_for(self._probe(name, info), limit_s + PROBE_MARGIN_S)
+        except TimeoutError:
+            why = f"did not answer within {limit_s + PROBE_MARGIN_S:g} s: its credentials may hang"
+        except (ConfigException, OSError, ValueError) as error:  # what hands out its credentials is broken
+            why = f"its credentials cannot be loaded: {type(error).__name__}"
+        return info.model_copy(update={"reason": f"cluster {name} {why}"})
+
+    async def _probe(self, name: str, info: ClusterInfo) -> ClusterInfo:
         reach = self._reach[name]
         api = ClusterApi(name, reach.client, self.settings.probe_timeout_s, self.settings.response_bytes_max)
-        info = ClusterInfo(name=name, server=reach.config.server, default=name == self.default, reachable=False)
         begun = time.monotonic()
         try:
             version = await api.get("/version", "read the version")

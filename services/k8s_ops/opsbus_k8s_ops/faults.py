@@ -112,7 +112,7 @@ def unreachable(error: Exception, attempt: Attempt) -> ToolError:
     return ToolError(
         ErrorCode.BACKEND_UNAVAILABLE,
         message,
-        hint="The resource enterprise://k8s/clusters says which clusters answer.",
+        hint="k8s_list_clusters says which clusters answer.",
         details=details,
         executed=Executed.NO,
     )

@@ -33,12 +33,29 @@ class ClusterInfo(BaseModel):
     latency_ms: float | None = optional("Of one request.")
     reason: str | None = optional("Why it is not reachable.")
 
+    def to_text(self) -> str:
+        """One line."""
+        mark = " (default)" if self.default else ""
+        state = f"{self.version}, {self.latency_ms:g} ms" if self.reachable else f"not reachable: {self.reason}"
+        return f"{self.name}{mark} {self.server}: {state}"
+
 
 class ClusterList(BaseModel):
     """The resource enterprise://k8s/clusters."""
 
     clusters: list[ClusterInfo]
     as_of: datetime
+
+
+class ClusterPage(Page[ClusterInfo]):
+    """Clusters, those that do not answer first."""
+
+    reachable: int = Field(default=0, description="Of all.")
+    default: str = Field(default="", description="Used where no cluster is named.")
+
+    def to_text(self) -> str:
+        """A line per cluster."""
+        return "\n".join([f"{self.reachable} of {self.page.total} clusters answer", *rows_text(self)])
 
 
 class Group(BaseModel):
