@@ -223,13 +223,16 @@ async def test_credentials_that_hang_are_told_within_the_probe(
     # A program that hands out a token at once the first time, and never again.
     program = tmp_path / "login.py"
     token = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "t"}}
-    mark, stop = tmp_path / "ran", tmp_path / "stop"
+    runs, hung, stop = tmp_path / "runs", tmp_path / "hung", tmp_path / "stop"
     program.write_text(
         "import pathlib, time\n"
-        f"mark = pathlib.Path({str(mark)!r})\n"
-        f"stop = pathlib.Path({str(stop)!r})\n"
-        "while mark.exists() and not stop.exists():\n    time.sleep(0.05)\n"
-        f"mark.write_text('x')\nprint({json.dumps(json.dumps(token))})\n"
+        f"runs, hung, stop = map(pathlib.Path, {[str(runs), str(hung), str(stop)]!r})\n"
+        "first = not runs.exists()\n"
+        "runs.open('a').write('x')\n"
+        "if not first and not stop.exists():\n"
+        "    hung.open('a').write('x')\n"
+        "    while not stop.exists():\n        time.sleep(0.05)\n"
+        f"print({json.dumps(json.dumps(token))})\n"
     )
     path = kubeconfig(tmp_path, {"live": rough.url, "hangs": rough.url}, current="live")
     document = yaml.safe_load(path.read_text())
@@ -241,7 +244,14 @@ async def test_credentials_that_hang_are_told_within_the_probe(
     monkeypatch.setattr("opsbus_k8s_ops.kubeconfig.REFRESH_EVERY_S", 0.0)
     async with run_worker(build(), kubeconfig=str(path), probe_timeout_s=1.0):
         rows = {row["name"]: row for row in (await caller.call("k8s", "list_clusters", {})).structured["items"]}
-    stop.touch()
-    assert rows["live"]["reachable"]
-    assert not rows["hangs"]["reachable"]
-    assert "credentials" in rows["hangs"]["reason"]
+        assert rows["live"]["reachable"]
+        assert not rows["hangs"]["reachable"]
+        assert "credentials" in rows["hangs"]["reason"]
+        again = (await caller.call("k8s", "list_clusters", {})).structured
+        assert again["reachable"] == 1
+        stop.touch()
+        async with asyncio.timeout(60):
+            while (await caller.call("k8s", "list_clusters", {})).structured["reachable"] < 2:
+                await asyncio.sleep(0.1)
+    assert runs.read_text().count("x") >= 2
+    assert hung.read_text() == "x"  # who waits again waits for the same program

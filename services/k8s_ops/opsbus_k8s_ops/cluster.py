@@ -18,7 +18,7 @@ from opsbus.toolerror import near
 from opsbus_contracts import Identity
 from opsbus_k8s_ops.api import CallerClient, ClusterApi, Impersonation
 from opsbus_k8s_ops.discovery import Discovery
-from opsbus_k8s_ops.kubeconfig import ClusterConfig, load_clusters
+from opsbus_k8s_ops.kubeconfig import ClusterConfig, Refresher, load_clusters
 from opsbus_k8s_ops.listing import Bounds, names_of
 from opsbus_k8s_ops.models import ClusterInfo
 from opsbus_k8s_ops.settings import K8sSettings
@@ -75,6 +75,9 @@ class Clusters:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for reach in self._reach.values():
+            hook = reach.config.configuration.refresh_api_key_hook
+            if isinstance(hook, Refresher):
+                await hook.close()
             await reach.client.close()  # type: ignore[no-untyped-call]
 
     @property

@@ -17,6 +17,7 @@ from kubernetes.aio.config.incluster_config import load_incluster_config
 from kubernetes.aio.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
 from opsbus.settings import SettingsError
+from opsbus.tasks import end
 from opsbus_k8s_ops.settings import K8sSettings
 
 IN_CLUSTER = "in-cluster"
@@ -52,22 +53,39 @@ class ClusterConfig:
 
 
 class Refresher:
-    """Loads a token anew before it expires: exec plugins, OIDC and token files hand out short-lived ones."""
+    """Loads a token anew before it expires: exec plugins, OIDC and token files hand out short-lived ones.
+
+    One load at a time, which whoever waits for it may leave: a program that hangs is not started again and again.
+    """
 
     def __init__(self, loader: KubeConfigLoader) -> None:
         self._loader = loader
-        self._lock = asyncio.Lock()
+        self._loading: asyncio.Task[None] | None = None
         self._loaded = time.monotonic()
 
     async def __call__(self, configuration: Configuration) -> None:
         """The client library's hook: runs before each request, does something once a minute."""
         if time.monotonic() - self._loaded < REFRESH_EVERY_S:
             return
-        async with self._lock:
-            if time.monotonic() - self._loaded < REFRESH_EVERY_S:
-                return
-            await self._loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
-            self._loaded = time.monotonic()
+        if self._loading is None or self._loading.done():
+            self._loading = asyncio.create_task(self._load(configuration))
+            self._loading.add_done_callback(_seen)
+        await asyncio.shield(self._loading)
+
+    async def close(self) -> None:
+        """Ends a load that is under way."""
+        if self._loading is not None:
+            await end(self._loading)
+
+    async def _load(self, configuration: Configuration) -> None:
+        await self._loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
+        self._loaded = time.monotonic()
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """A failure was told to those who waited; that nobody did is no second failure."""
+    if not task.cancelled():
+        task.exception()
 
 
 def config_paths(settings: K8sSettings) -> str:
