@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from opsbus.testing.bus import Bus
 from opsbus_audit.app import build
+from opsbus_audit.record import Stored
 from opsbus_audit.store import AuditStore
 
 
@@ -52,10 +54,9 @@ def check_pair(found: list[dict[str, Any]], what: str, events: int, question: di
 
 
 @pytest.fixture
-async def filled(database_url: str) -> str:
+async def filled(tmp_path: Path) -> str:
     """A store with three events."""
-    from opsbus_audit.record import Stored
-
+    database_url = f"sqlite:///{tmp_path}/audit.sqlite3"
     store = AuditStore(database_url)
     await store.create()
     rows = []

@@ -65,7 +65,10 @@ class WorkerWatch:
             except TimeoutError:
                 self._log.warning("the catalogue cannot be watched yet, trying on")
             while True:
-                await self._step()
+                try:
+                    await self._step()
+                except Exception as bug:  # noqa: BLE001 - a watch that ended here would record nobody any more
+                    self._log.exception("a worker's coming or going could not be recorded", bug)
         finally:
             await self._watch.stop()
 
