@@ -192,7 +192,7 @@ async def test_a_hiccup_does_not_end_the_watching(
     rough: RoughServer, run_worker: Any, caller: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("opsbus_k8s_ops.tool_rollout_status.POLL_EVERY_S", 0.05)
-    looks = [deployment(0), 503, 429, deployment(1), 503, deployment(2)]
+    looks = [deployment(0), 503, 429, 503, deployment(1), 503, deployment(2)]  # a read is tried three times
     found = (await watched(rough, run_worker, caller, tmp_path, looks)).structured
     assert (found["state"], found["timed_out"]) == ("complete", False)
     assert any("did not answer" in warning for warning in found["warnings"])

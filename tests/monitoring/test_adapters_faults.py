@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from opsbus.guard import TRIES
 from opsbus_monitoring.alertmanager import Alertmanager
-from opsbus_monitoring.backend import BODY_BYTES_MAX, TRIES, Backend, BackendError
+from opsbus_monitoring.backend import BODY_BYTES_MAX, Backend, BackendError
 from opsbus_monitoring.grafana import Grafana
 from opsbus_monitoring.prometheus import Prometheus
 

@@ -11,6 +11,7 @@ import aiohttp
 from pydantic import BaseModel, ValidationError
 
 from opsbus import ErrorCode, ToolError
+from opsbus.guard import BackendShutError, Guard
 from opsbus_cmdb.http_api import ASSETS, CANCELLATION, CHANGES, FILTER, TOPOLOGY, Fault, FaultBody, Groups, StatusPatch
 from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
 from opsbus_cmdb.model import Asset, Change
@@ -46,6 +47,7 @@ class HttpInventory:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, 5.0))
         self._body_bytes_max = body_bytes_max
         self._session: aiohttp.ClientSession | None = None
+        self._guard = Guard(_is_outage, _is_passing)
         self.source = f"cmdb ({self._where})"
 
     async def __aenter__(self) -> Self:
@@ -131,6 +133,19 @@ class HttpInventory:
         return await self._ask("GET", path, model, params=params or [])
 
     async def _ask(self, method: str, path: str, model: type[M], **request: Any) -> M:
+        through = self._guard.read if method == "GET" else self._guard.once
+        try:
+            return await through(lambda: self._asked(method, path, model, **request))
+        except BackendShutError as shut:
+            raise ToolError(
+                ErrorCode.BACKEND_UNAVAILABLE,
+                f"several requests in a row failed; the last: {shut.last}",
+                hint=f"it is asked again in {shut.retry_in_s:.0f} s; check that it is up",
+                executed=Executed.NO,
+                retry_after_ms=int(shut.retry_in_s * 1000),
+            ) from None
+
+    async def _asked(self, method: str, path: str, model: type[M], **request: Any) -> M:
         if self._session is None:
             raise RuntimeError("the HTTP inventory is used outside of its `async with`")
         try:
@@ -178,6 +193,7 @@ class HttpInventory:
             ErrorCode.BACKEND_UNAVAILABLE,
             f"the CMDB at {self._where} {what}",
             hint="check CMDB_URL and that the CMDB is up, then try again",
+            details={"timed_out": slow},
             executed=Executed.NO,
         )
 
@@ -220,6 +236,19 @@ class HttpInventory:
             if unwell
             else "look at the CMDB's own log",
         )
+
+
+def _is_outage(error: Exception) -> bool:
+    return isinstance(error, ToolError) and error.code in (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.OUTCOME_UNKNOWN)
+
+
+def _is_passing(error: Exception) -> bool:
+    """After a time-out the call has no time for another try."""
+    return (
+        isinstance(error, ToolError)
+        and error.code is ErrorCode.BACKEND_UNAVAILABLE
+        and not error.details.get("timed_out")
+    )
 
 
 def _asset_params(query: AssetQuery) -> Params:

@@ -20,7 +20,8 @@ from multidict import CIMultiDict
 from opentelemetry.propagate import inject
 
 from opsbus import ErrorCode, ToolError
-from opsbus_k8s_ops.faults import Attempt, refused, unreachable
+from opsbus.guard import BackendShutError, Guard
+from opsbus_k8s_ops.faults import Attempt, is_outage, is_passing, not_asked, refused, unreachable
 
 Obj = dict[str, Any]
 Query = Sequence[tuple[str, str | int]]
@@ -67,9 +68,14 @@ class Impersonation:
 
 
 class CallerClient(ApiClient):
-    """The official client, acting as someone. One base client per cluster; ``acting_as`` shares its connections."""
+    """The official client, acting as someone. One base client per cluster; ``acting_as`` shares its connections, and
+    the guard in front of its cluster."""
 
     impersonation: Impersonation | None = None
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.guard = Guard(is_outage, is_passing)
 
     def acting_as(self, impersonation: Impersonation | None) -> "CallerClient":
         """The same client for one caller."""
@@ -140,7 +146,10 @@ class ClusterApi:
     async def stream(self, path: str, doing: str, query: Query = ()) -> AsyncIterator[aiohttp.StreamReader]:
         """The raw body of an answer, as it comes; leaving the block drops the rest."""
         attempt = self._attempt(doing)
-        response = await self._open("GET", path, attempt, query, accept="*/*")
+        try:
+            response = await self.client.guard.once(lambda: self._open("GET", path, attempt, query, accept="*/*"))
+        except BackendShutError as shut:
+            raise not_asked(shut, attempt) from None
         try:
             yield response.content
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -160,6 +169,16 @@ class ClusterApi:
         writes: bool = False,
     ) -> Obj:
         attempt = self._attempt(doing, writes)
+        guard = self.client.guard
+        through = guard.once if writes else guard.read
+        try:
+            return await through(lambda: self._asked(method, path, attempt, query, body=body, accept=accept))
+        except BackendShutError as shut:
+            raise not_asked(shut, attempt) from None
+
+    async def _asked(
+        self, method: str, path: str, attempt: Attempt, query: Query, *, body: Obj | None, accept: str
+    ) -> Obj:
         response = await self._open(method, path, attempt, query, body=body, accept=accept)
         try:
             raw = await self._read(response, attempt)
@@ -174,7 +193,7 @@ class ClusterApi:
         if not isinstance(parsed, dict):
             raise ToolError(
                 ErrorCode.BACKEND_ERROR,
-                f"cluster {self.name}: could not {doing}: the answer is no JSON object",
+                f"cluster {self.name}: could not {attempt.doing}: the answer is no JSON object",
                 hint="Something else than a Kubernetes API server may answer at this address.",
             )
         return parsed

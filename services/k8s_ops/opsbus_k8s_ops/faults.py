@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import ClientConnectorError
 
 from opsbus import ErrorCode, Executed, ToolError
+from opsbus.guard import BackendShutError
 
 MESSAGE_CHARS_MAX = 600
 """An API server's own words, at most: admission webhooks can be long-winded."""
@@ -116,6 +117,30 @@ def unreachable(error: Exception, attempt: Attempt) -> ToolError:
         details=details,
         executed=Executed.NO,
     )
+
+
+def not_asked(shut: BackendShutError, attempt: Attempt) -> ToolError:
+    """The cluster failed several times in a row, so it was not asked now."""
+    return ToolError(
+        ErrorCode.BACKEND_UNAVAILABLE,
+        f"could not {attempt.doing}, for several requests in a row failed; the last: {shut.last}",
+        hint=f"It is asked again in {shut.retry_in_s:.0f} s; enterprise://k8s/clusters says which clusters answer.",
+        details={"cluster": attempt.cluster},
+        executed=Executed.NO,
+        retry_after_ms=int(shut.retry_in_s * 1000),
+    )
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether an error says that the cluster is not there, or not itself."""
+    return isinstance(error, ToolError) and error.code in (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.OUTCOME_UNKNOWN)
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether the same read may succeed at once. After a time-out the call has no time for another."""
+    if not isinstance(error, ToolError) or error.code is not ErrorCode.BACKEND_UNAVAILABLE:
+        return False
+    return not error.details.get("timed_out") and not error.retry_after_ms
 
 
 def _outcome_unknown(message: str, details: dict[str, Any]) -> ToolError:

@@ -5,21 +5,22 @@ Knows no system in particular; prometheus.py, alertmanager.py and grafana.py do.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import random
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import aiohttp
 from opentelemetry.propagate import inject
 
+from opsbus.guard import WAIT_S, BackendShutError, Guard
+
 Params = Mapping[str, str] | list[tuple[str, str]] | None
 
+Through = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""A way through the guard: as a read or once."""
+
 BODY_BYTES_MAX = 16 * 1024**2
-TRIES = 3
-RETRY_AFTER_S = 0.2
 _RETRIED = frozenset({429, 502, 503, 504})
 
 
@@ -65,14 +66,15 @@ class Backend:
         headers: Mapping[str, str] | None = None,
         token: str = "",
         timeout_s: float = 10.0,
-        retry_after_s: float = RETRY_AFTER_S,
+        retry_after_s: float = WAIT_S,
     ) -> None:
         self.system, self.base_url, self.setting = system, base_url.rstrip("/"), setting
         self._headers = {"Accept": "application/json", **(headers or {})}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._timeout_s, self._retry_after_s = timeout_s, retry_after_s
+        self._timeout_s = timeout_s
+        self._guard = Guard(_is_outage, _is_passing, wait_s=retry_after_s)
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -86,25 +88,28 @@ class Backend:
         Raises:
             BackendError: no usable answer.
         """
-        return await self._retried("GET", path, params=params)
+        return await self._guarded(self._guard.read, "GET", path, params=params)
 
     async def read_by_post(self, path: str, form: Mapping[str, str]) -> Any:
         """A read whose parameters are too long for a URL: POST as a form, retried like a GET."""
-        return await self._retried("POST", path, form=form)
+        return await self._guarded(self._guard.read, "POST", path, form=form)
 
     async def write(self, method: str, path: str, body: Any = None) -> Any:
         """A write: tried once, since a silent backend may have done it."""
-        return await self._once(method, path, body=body)
+        return await self._guarded(self._guard.once, method, path, body=body)
 
-    async def _retried(self, method: str, path: str, **given: Any) -> Any:
-        for attempt in range(1, TRIES + 1):
-            try:
-                return await self._once(method, path, **given)
-            except BackendError as error:
-                if attempt == TRIES or not error.retryable:
-                    raise
-                await asyncio.sleep(self._retry_after_s * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311
-        raise AssertionError("unreachable")
+    async def _guarded(self, through: Through, method: str, path: str, **given: Any) -> Any:
+        try:
+            return await through(lambda: self._once(method, path, **given))
+        except BackendShutError as shut:
+            raise BackendError(
+                self.system,
+                "unavailable",
+                f"{shut.last} Several in a row failed; {self.system} is asked again in {shut.retry_in_s:.0f} s.",
+                hint=f"Check that {self.system} runs at {self.base_url} ({self.setting}).",
+                retryable=True,
+                sent=False,
+            ) from None
 
     async def _once(
         self,
@@ -194,6 +199,14 @@ class Backend:
             status=status,
             sent=sent,
         )
+
+
+def _is_outage(error: Exception) -> bool:
+    return isinstance(error, BackendError) and error.code == "unavailable"
+
+
+def _is_passing(error: Exception) -> bool:
+    return isinstance(error, BackendError) and error.retryable
 
 
 def _parse(raw: bytes) -> tuple[Any, bool]:
