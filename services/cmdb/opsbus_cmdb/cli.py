@@ -1,0 +1,57 @@
+"""``opsbus cmdb``: the embedded store's inventory in and out as files. Only typer is imported here."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="cmdb",
+    help="The CMDB's own store: import and export what it records.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url", help="The store. Default: OPSBUS_CMDB_DATABASE_URL, the running platform's, DATABASE_URL."
+    ),
+]
+Data = Annotated[Path, typer.Option(envvar="OPSBUS_DATA", help="Data folder of 'opsbus up'.")]
+
+
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="JSON, or CSV of assets, relationships or windows.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the history of what changes.")] = "",
+    by: Annotated[str, typer.Option(help="Who, as the history will say; the user of this machine unless given.")] = "",
+    prune: Annotated[
+        bool, typer.Option(help="Take out relationships that the files' sources recorded and no longer list.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option(help="Check everything and count, write nothing.")] = False,
+    database_url: Store = None,
+    data: Data = Path(".opsbus"),
+) -> None:
+    """Import assets, relationships and calendar windows: new ones are added, others brought up to date.
+
+    Every mistake is told with its file and line, and then nothing is imported. What is replaced stays in the history.
+    """
+    from opsbus_cmdb.transfer import commands
+
+    commands.import_files(files, commands.Order(reason, by, prune, dry_run), database_url, data)
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="A new file: .json, or .csv with --kind.")],
+    kind: Annotated[str, typer.Option(help="Only these: assets, relationships or windows.")] = "",
+    force: Annotated[bool, typer.Option(help="Replace the file if it is there.")] = False,
+    database_url: Store = None,
+    data: Data = Path(".opsbus"),
+) -> None:
+    """Export what is recorded, as of one moment, in a form that `opsbus cmdb import` takes."""
+    from opsbus_cmdb.transfer import commands
+
+    commands.export_file(file, kind, database_url, data, force=force)
