@@ -104,9 +104,10 @@ def _shaped(tool: Tool, result: ToolResult) -> tuple[bytes, bool]:
         content = _BLOCKS.dump_json(blocks, by_alias=True, exclude_none=True)
         structured = None
         if result.structured is not None:
-            structured = _ANY.dump_json(result.structured, by_alias=True)
             if tool.returns.schema is not None and not result.is_error:
-                structured = tool.returns.dump(result.structured)
+                structured = _fitted(tool, result.structured)
+            else:
+                structured = _ANY.dump_json(result.structured, by_alias=True)
         elif tool.returns.schema is not None and not result.is_error:
             raise ValueError("the tool has an output schema, and the result no structured content")
     except (ValidationError, ValueError) as error:

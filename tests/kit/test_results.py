@@ -1,5 +1,7 @@
 """What a tool returns, and what a client gets: checked, within the budget, never silently empty."""
 
+import base64
+
 import pytest
 from pydantic import BaseModel
 
@@ -115,6 +117,13 @@ async def no_structure(ctx: Context[None]) -> Pod | ToolResult:
 async def page(ctx: Context[None], count: int, size: int = 20) -> Page[Pod]:
     """A list."""
     return Page[Pod].fit([Pod(name="x" * size) for _ in range(count)], budget_bytes=10**9, warnings=["early"])
+
+
+@tool(budget_bytes=4_000)
+async def page_with_picture(ctx: Context[None], count: int) -> Page[Pod] | ToolResult:
+    """A list and a picture of it."""
+    pods = Page[Pod].fit([Pod(name="x" * 20) for _ in range(count)], budget_bytes=10**9)
+    return ToolResult(content=[Text("pods"), Image.of(b"\x89PNG" * 5_000, "image/png")], structured=pods)
 
 
 @tool(budget_bytes=1_000)
@@ -260,6 +269,19 @@ async def test_a_page_is_cut_to_the_budget_and_says_so(run_worker, caller):
         assert len(reply.body) < 12_000
         one = (await caller.call("test", "page", {"count": 1, "size": 9000})).structured
         assert (one["items"], one["page"]["truncated"]) == ([], True)
+
+
+async def test_a_page_beside_a_picture_is_cut_likewise(run_worker, caller):
+    async with run_worker(worker):
+        small = (await caller.call("test", "page_with_picture", {"count": 3})).result
+        assert [block["type"] for block in small["content"]] == ["text", "image"]
+        assert small["structuredContent"]["page"]["returned"] == 3
+        cut = (await caller.call("test", "page_with_picture", {"count": 1000})).result
+        assert (cut["structuredContent"]["page"]["total"], cut["structuredContent"]["page"]["truncated"]) == (
+            1000,
+            True,
+        )
+        assert base64.b64decode(cut["content"][1]["data"]) == b"\x89PNG" * 5_000
 
 
 async def test_over_the_budget(run_worker, caller):

@@ -66,6 +66,22 @@ class Overload(BaseModel):
     rewrites: list[str] = Field(description="Expressions to try in place.")
 
 
+class ThresholdNote(BaseModel):
+    """A line on the chart."""
+
+    value: float
+    op: str | None = optional("The side that is wrong: > above it, < below.")
+    rule: str | None = optional("The alerting rule that has it.")
+
+
+class ChartNote(BaseModel):
+    """What the picture shows."""
+
+    series: int
+    unit: str
+    thresholds: list[ThresholdNote] = Field(default_factory=list, exclude_if=empty)
+
+
 class QueryAnswer(Page[SeriesRow]):
     """The series of an expression, the largest first."""
 
@@ -78,6 +94,7 @@ class QueryAnswer(Page[SeriesRow]):
     text: str | None = optional("Of a string expression.")
     empty: list[Finding] = Field(default_factory=list, exclude_if=empty, description="Why there is nothing.")
     overload: Overload | None = optional("When there are more series than max_series.")
+    chart: ChartNote | None = optional("With chart: what the picture shows.")
 
     def to_text(self) -> str:
         """The findings, then a line per series."""
@@ -89,6 +106,8 @@ class QueryAnswer(Page[SeriesRow]):
             lines.append(self.text)
         if not self.items and self.text is None:
             lines.append("No data.")
+        for line in self.chart.thresholds if self.chart else ():
+            lines.append(f"Threshold {line.op or ''} {line.value:g} {line.rule or ''}".replace("  ", " ").rstrip())
         for finding in self.empty:
             lines.append(f"{finding.reason} {finding.hint}".strip())
         if self.overload:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Literal, cast
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
-from opsbus import Context, ErrorCode, ToolError
+from opsbus import Context, ErrorCode, ToolError, ToolResult
 from opsbus.when import parse_when
 from opsbus_monitoring.backend import BackendError
 from opsbus_monitoring.backends import Backends
@@ -17,8 +17,13 @@ from opsbus_monitoring.prometheus import Prometheus, QueryResult, Series
 from opsbus_monitoring.querymodels import QueryAnswer, SeriesRow
 from opsbus_monitoring.summary import on_grid, rounded, summarize
 from opsbus_monitoring.times import in_words, parse_step, step_for
+from opsbus_monitoring.tool_query_chart import with_chart
+from opsbus_monitoring.units import Unit
 
 RANGE_S_MAX = 366 * 86_400
+CHART_POINTS = 240
+"""Per series, when a chart is asked for and not how fine."""
+
 BUDGET_BYTES = 20_000
 """Of the rows; findings and labels take the rest of the kit's 24 000."""
 
@@ -50,14 +55,27 @@ async def query_metrics(
     reduce: Annotated[
         Literal["stats", "points"], Field(description="stats: a few numbers and a sparkline; points: the values too.")
     ] = "stats",
-) -> QueryAnswer:
+    chart: Annotated[bool, Field(description="Also a PNG: lines over the range, bars of an instant query.")] = False,
+    title: Annotated[str | None, Field(max_length=120, description="Of the chart. Default: expr.")] = None,
+    unit: Annotated[Unit | None, Field(description="Of the chart. Default: guessed from the metric's name.")] = None,
+    thresholds: Annotated[
+        list[FiniteFloat] | None, Field(max_length=5, description="Lines on the chart, beside those of alerting rules.")
+    ] = None,
+) -> QueryAnswer | ToolResult:
     """Run PromQL over a range (default: the last hour); each series as min, max, avg, p95, last, slope and sparkline.
 
     With start equal to end: an instant query. An empty answer says why; too many series come with their label
-    cardinality and expressions that give fewer. Values that are no number are null.
+    cardinality and expressions that give fewer. Values that are no number are null. chart=true adds a picture, when
+    somebody wants to see it.
     """
     prometheus = ctx.state.prometheus
     now = datetime.now(UTC)
+    if chart and "max_points" not in ctx.arguments:
+        max_points = CHART_POINTS
+    elif not chart and (title or unit or thresholds):
+        raise ToolError(
+            ErrorCode.INVALID_ARGUMENTS, "title, unit and thresholds belong to a chart", hint="Add chart=true."
+        )
     span, warnings = plan_span(start, end, step, max_points, now)
     try:
         result = await ask(prometheus, expr, span)
@@ -65,12 +83,18 @@ async def query_metrics(
         if error.code != "too_large":
             raise worded(error, expr) from error
         overload = await measure_overload(prometheus, expr, span.end, max_series)
-        answer = QueryAnswer.fit([], warnings=[*warnings, f"{error.message} Nothing was read."], as_of=now)
+        notes = [*warnings, f"{error.message} Nothing was read{', so there is no chart' if chart else ''}."]
+        answer = QueryAnswer.fit([], warnings=notes, as_of=now)
         return _completed(answer, expr, span, {"kind": "matrix", "overload": overload})
     if result.kind == "string":
         text = result.series[0].labels["value"]
-        return _completed(QueryAnswer.fit([], as_of=now), expr, span, {"kind": "string", "text": text})
-    return await shown(prometheus, expr, span, result, max_series, reduce, warnings, now)
+        notes = ["a string cannot be drawn: no chart"] if chart else []
+        return _completed(QueryAnswer.fit([], warnings=notes, as_of=now), expr, span, {"kind": "string", "text": text})
+    answer = await shown(prometheus, expr, span, result, max_series, reduce, warnings, now)
+    if not chart:
+        return answer
+    drawn = sorted(result.series, key=_largest)[:max_series]
+    return await with_chart(prometheus, answer, drawn, title, unit, thresholds or [])
 
 
 def plan_span(start: str, end: str, step: str, max_points: int, now: datetime) -> tuple[Span, list[str]]:
