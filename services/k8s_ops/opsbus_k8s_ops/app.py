@@ -9,6 +9,7 @@ from opsbus_k8s_ops.settings import K8sSettings
 from opsbus_k8s_ops.tool_can_i import can_i
 from opsbus_k8s_ops.tool_clusters import list_clusters
 from opsbus_k8s_ops.tool_deployments import get_deployments
+from opsbus_k8s_ops.tool_diagnose import diagnose_workload
 from opsbus_k8s_ops.tool_events import get_events
 from opsbus_k8s_ops.tool_logs import get_pod_logs
 from opsbus_k8s_ops.tool_pods import get_pods
@@ -37,6 +38,7 @@ def build() -> Worker:
     made.tool(permission="k8s:get", read_only=True, title="Clusters")(list_clusters)
     made.tool(permission="k8s:get", read_only=True, title="Pods")(get_pods)
     made.tool(permission="k8s:get", read_only=True, title="Deployments")(get_deployments)
+    made.tool(permission="k8s:get", read_only=True, title="Diagnose a workload", timeout_s=60)(diagnose_workload)
     made.tool(permission="k8s:get", read_only=True, title="Events")(get_events)
     made.tool(permission="k8s:get", read_only=True, title="Any object")(get_resource)
     made.tool(permission="k8s:get", read_only=True, title="Rollout status", timeout_s=150)(rollout_status)

@@ -36,12 +36,10 @@ Pods with trouble:
 {pods.to_text()}
 
 Go on like this:
-1. For each unhealthy workload read the logs of its pods: k8s_get_pod_logs with workload=<name> and mode=patterns,
-then the
-   lines around the first error. For a crash-looping pod the previous run is what matters.
-2. Compare what changed: revision, change_cause and images of k8s_get_deployments; with fields=["containers"] also
-limits and
-   environment, and the same workload in another namespace, if there is a staging one.
+1. For each unhealthy workload call k8s_diagnose_workload: findings, events, the end of the log of the run that died,
+   and what the latest rollouts changed. k8s_get_pod_logs with mode=patterns says more about what its pods say.
+2. Compare what changed: k8s_rollout_history says it of each revision; k8s_get_deployments with fields=["containers"]
+   shows the same workload in another namespace, if there is a staging one.
 3. Look at alerts and metrics (monitoring_get_alerts, monitoring_query_metrics) for when it began and whom it reaches.
 4. Say the cause, the evidence for it, and what is still a guess. Propose the smallest change that helps, and its risk.
    Change nothing without being asked: k8s_scale_deployment and k8s_restart_deployment first show a plan with
