@@ -36,6 +36,7 @@ _CHUNK_BYTES = 1 << 16
 
 GROUPS = {
     "namespaces": "/api/v1",
+    "nodes": "/api/v1",
     "pods": "/api/v1",
     "events": "/api/v1",
     "deployments": "/apis/apps/v1",

@@ -15,6 +15,7 @@ from opsbus_k8s_ops.tool_logs import get_pod_logs
 from opsbus_k8s_ops.tool_pods import get_pods
 from opsbus_k8s_ops.tool_resource import get_resource
 from opsbus_k8s_ops.tool_restart import restart_deployment
+from opsbus_k8s_ops.tool_rollback import rollback_deployment
 from opsbus_k8s_ops.tool_rollout_history import rollout_history
 from opsbus_k8s_ops.tool_rollout_status import rollout_status
 from opsbus_k8s_ops.tool_scale import scale_deployment
@@ -50,6 +51,9 @@ def build() -> Worker:
     )
     made.tool(permission="k8s:restart", title="Restart a deployment", destructive=True, timeout_s=150, plans=True)(
         restart_deployment
+    )
+    made.tool(permission="k8s:rollback", title="Roll a deployment back", destructive=True, timeout_s=150, plans=True)(
+        rollback_deployment
     )
     made.resource(
         "enterprise://k8s/clusters",

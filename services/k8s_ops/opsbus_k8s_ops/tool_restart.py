@@ -25,6 +25,7 @@ from opsbus_k8s_ops.objects import annotations, meta, owner_of
 from opsbus_k8s_ops.rollout import Rollout, rollout_of
 from opsbus_k8s_ops.writes import (
     WriteOutcome,
+    downtime_warnings,
     now,
     ownership_warnings,
     patch_unless_changed,
@@ -132,13 +133,7 @@ def plan_restart(cluster: str, obj: Obj, rollout: Rollout, reason: str) -> Plan:
     """What would be done, and what stands against it."""
     namespace, name = str(meta(obj).get("namespace")), str(meta(obj).get("name"))
     spec = obj.get("spec") or {}
-    warnings = ownership_warnings(obj)
-    if (spec.get("strategy") or {}).get("type") == "Recreate":
-        warnings.append(
-            "its strategy is Recreate: all pods stop before the first new one starts, the service is down meanwhile"
-        )
-    elif rollout.desired == 1 and not _surges(spec):
-        warnings.append("one replica and no surge: the service is down until the new pod is ready")
+    warnings = [*ownership_warnings(obj), *downtime_warnings(obj, rollout.desired)]
     if rollout.desired == 0:
         warnings.append("it has no replicas: nothing restarts now")
     if rollout.state not in ("complete", "scaled_to_zero"):
@@ -155,8 +150,3 @@ def plan_restart(cluster: str, obj: Obj, rollout: Rollout, reason: str) -> Plan:
         blast_radius=f"all {rollout.desired} pods are replaced" + (f"; owner {owner}" if owner else ""),
         warnings=warnings,
     )
-
-
-def _surges(spec: Obj) -> bool:
-    surge = ((spec.get("strategy") or {}).get("rollingUpdate") or {}).get("maxSurge", "25%")
-    return str(surge) not in ("0", "0%")

@@ -1,8 +1,10 @@
 """What every write here shares: its outcome, the check of the version, watching the rollout that follows."""
 
 import asyncio
+import json
 import time
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -58,8 +60,14 @@ class WriteOutcome(BaseModel):
 
 
 def version_of(obj: Obj) -> str:
-    """The version a confirmation is bound to: the object's identity and its spec, not its ever-changing status."""
-    return f"{meta(obj).get('uid')}/{meta(obj).get('generation')}"
+    """The version a confirmation is bound to: the object's identity and its spec, not its ever-changing status.
+
+    A node counts no generations, so its spec itself stands in for one.
+    """
+    if meta(obj).get("generation") is not None:
+        return f"{meta(obj).get('uid')}/{meta(obj).get('generation')}"
+    spec = json.dumps(obj.get("spec") or {}, sort_keys=True).encode()
+    return f"{meta(obj).get('uid')}/{sha256(spec).hexdigest()[:16]}"
 
 
 def require_version(obj: Obj, expected: str | None, what: str) -> None:
@@ -77,6 +85,21 @@ def require_version(obj: Obj, expected: str | None, what: str) -> None:
         )
 
 
+def downtime_warnings(obj: Obj, desired: int) -> list[str]:
+    """Whether the service is down while its pods are replaced."""
+    spec = obj.get("spec") or {}
+    if desired == 0:
+        return []
+    if (spec.get("strategy") or {}).get("type") == "Recreate":
+        return [
+            "its strategy is Recreate: all pods stop before the first new one starts, the service is down meanwhile"
+        ]
+    surge = ((spec.get("strategy") or {}).get("rollingUpdate") or {}).get("maxSurge", "25%")
+    if desired == 1 and str(surge) in ("0", "0%"):
+        return ["one replica and no surge: the service is down until the new pod is ready"]
+    return []
+
+
 def ownership_warnings(obj: Obj) -> list[str]:
     """Who will not like the change."""
     owner = gitops_of(obj)
@@ -84,7 +107,14 @@ def ownership_warnings(obj: Obj) -> list[str]:
 
 
 async def patch_unless_changed(
-    api: ClusterApi, seen: Obj, target: tuple[str, ...], change: Obj, doing: str, *, strict: bool
+    api: ClusterApi,
+    seen: Obj,
+    target: tuple[str, ...],
+    change: Obj,
+    doing: str,
+    *,
+    strict: bool,
+    resource: str = "deployments",
 ) -> Obj:
     """A merge patch that applies only to the object as it was seen.
 
@@ -92,30 +122,34 @@ async def patch_unless_changed(
 
     Args:
         api: The cluster.
-        seen: The deployment as it was when the change was decided.
-        target: Path after the deployment's collection: its name, and a subresource.
+        seen: The object as it was when the change was decided.
+        target: Path after the object's collection: its name, and a subresource.
         change: The patch without the version.
         doing: For errors.
         strict: Any change counts: the caller named a version.
+        resource: What the object is one of.
 
     Raises:
         ToolError: ``conflict`` when somebody else changed the spec in the meantime; the cluster's refusal.
     """
-    namespace, name = str(meta(seen).get("namespace")), str(meta(seen).get("name"))
+    namespace, name = meta(seen).get("namespace"), str(meta(seen).get("name"))
+    what = f"{resource.removesuffix('s')} {f'{namespace}/' if namespace else ''}{name}"
     current = seen
     for _ in range(CONFLICTS_MAX):
-        body = {**change, "metadata": {"resourceVersion": meta(current).get("resourceVersion")}}
+        version = {**(change.get("metadata") or {}), "resourceVersion": meta(current).get("resourceVersion")}
         try:
-            return await api.patch(path_of("deployments", namespace, *target), body, doing, dry_run=False)
+            return await api.patch(
+                path_of(resource, namespace, *target), {**change, "metadata": version}, doing, dry_run=False
+            )
         except ToolError as error:
             if error.code is not ErrorCode.CONFLICT or strict:
                 raise
-        current = await api.get(path_of("deployments", namespace, name), f"read deployment {namespace}/{name}")
+        current = await api.get(path_of(resource, namespace, name), f"read {what}")
         if version_of(current) != version_of(seen):
             break
     raise ToolError(
         ErrorCode.CONFLICT,
-        f"deployment {namespace}/{name} was changed by somebody else in the meantime; nothing was done",
+        f"{what} was changed by somebody else in the meantime; nothing was done",
         hint="Read it again and decide anew.",
     )
 
