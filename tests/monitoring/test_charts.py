@@ -1,17 +1,21 @@
 """Charts: units, thresholds, names and pictures as such; then monitoring_query_metrics with chart=true on the bus."""
 
 import base64
+import gc
 import math
 from io import BytesIO
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 from jsonschema import Draft202012Validator
 from PIL import Image
 
 from opsbus_contracts import ErrorCode
 from opsbus_monitoring.app import build
-from opsbus_monitoring.charts import ALARM, COLORS, Chart, Line, draw
+from opsbus_monitoring.chartmodels import ALARM, COLORS, Chart, Line
+from opsbus_monitoring.charts import draw
 from opsbus_monitoring.prometheus import Series
 from opsbus_monitoring.thresholds import Threshold, from_rules, merged, split_comparison
 from opsbus_monitoring.tool_query_chart import names_of
@@ -237,3 +241,42 @@ async def test_a_chart_of_a_real_prometheus(prometheus_url: str, run_worker: Any
         )
     assert reply.structured["chart"]["unit"] == "bytes"
     assert picture(base64.b64decode(reply.result["content"][1]["data"])).width == 1_200
+
+
+def test_drawing_many_times_keeps_no_pictures() -> None:
+    given = chart([Line(f"series {n}", wave(n)) for n in range(3)])
+    draw(given)
+    gc.collect()
+    before = sum(type(thing).__name__ == "Figure" for thing in gc.get_objects())
+    for _ in range(3):
+        draw(given)
+    gc.collect()
+    assert sum(type(thing).__name__ == "Figure" for thing in gc.get_objects()) <= before
+
+
+async def test_a_chart_without_the_rules_says_so(estate: Any, run_worker: Any, caller: Any) -> None:
+    """Prometheus answers queries, and its rules are out of order."""
+
+    async def through(request: web.Request) -> web.Response:
+        if request.path.endswith("/rules"):
+            return web.Response(status=500, text="boom")
+        form = dict(await request.post())
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(request.method, estate.prometheus + request.path_qs, data=form or None) as answer,
+        ):
+            return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", through)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with run_worker(build(), prometheus_url=f"http://127.0.0.1:{runner.addresses[0][1]}"):
+            reply = await caller.call("monitoring", "query_metrics", {"expr": ERRORS, "chart": True})
+    finally:
+        await runner.cleanup()
+    assert len(reply.result["content"]) == 2
+    assert "thresholds" not in reply.structured["chart"]
+    assert any("thresholds of alerting rules are not known" in warning for warning in reply.structured["warnings"])

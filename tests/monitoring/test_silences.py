@@ -87,7 +87,7 @@ async def test_the_plan_of_an_end_says_who_is_heard_again(ask: Any) -> None:
     ending = {"silence_id": first["silence"]["id"], "reason": "the work is done"}
     plan = valid("expire_silence", (await ask("expire_silence", **ending, dry_run=True)).structured)["plan"]
     assert [(change["before"], change["after"]) for change in plan["changes"]] == [("silenced", "heard again")]
-    assert plan["blast_radius"] == "1 alerts are heard again"
+    assert plan["blast_radius"] == "1 alert is heard again"
     other = await confirmed(ask, "create_silence", **(CHECKOUT | {"matchers": ['alertname="CheckoutHighErrorRate"']}))
     assert any("fall silent" in warning for warning in other["warnings"]) is False, "it was silent already"
     plan = (await ask("expire_silence", **ending, dry_run=True)).structured["plan"]

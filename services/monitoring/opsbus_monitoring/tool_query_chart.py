@@ -6,7 +6,8 @@ from itertools import combinations
 
 from opsbus import Image, Text, ToolResult
 from opsbus_monitoring.backend import BackendError
-from opsbus_monitoring.charts import Chart, Line, draw
+from opsbus_monitoring.chartmodels import Chart, Line
+from opsbus_monitoring.charts import draw
 from opsbus_monitoring.prometheus import Prometheus, Series
 from opsbus_monitoring.querymodels import ChartNote, QueryAnswer, ThresholdNote
 from opsbus_monitoring.thresholds import Threshold, from_rules, merged, split_comparison

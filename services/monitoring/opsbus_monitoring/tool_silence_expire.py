@@ -81,9 +81,15 @@ def plan_expiry(silence: dict[str, Any], rows: list[AlertRow], reason: str) -> P
         summary=f"End the silence {silence['id']} {{{words}}} by {silence.get('createdBy')}: "
         f"{str(silence.get('comment'))[:200]} ({reason})",
         changes=mute_changes(muted, str(silence["id"])),
-        blast_radius=f"{len(heard)} alerts are heard again" if heard else "no alert is heard again now",
+        blast_radius=_radius(len(heard)),
         undo=Undo(tool="monitoring_create_silence", arguments=undo),
     )
+
+
+def _radius(heard: int) -> str:
+    if not heard:
+        return "no alert is heard again now"
+    return "1 alert is heard again" if heard == 1 else f"{heard} alerts are heard again"
 
 
 async def end(alertmanager: Alertmanager, silence_id: str) -> list[str]:
