@@ -32,6 +32,10 @@ MERGE_PATCH = "application/merge-patch+json"
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 """Accept: lists without spec and status, from servers that can."""
 
+VERSION = "/version"
+"""The one answer that is no object."""
+_OF_OBJECTS = frozenset({"kind", "metadata", "items"})
+
 _CHUNK_BYTES = 1 << 16
 
 GROUPS = {
@@ -191,10 +195,11 @@ class ClusterApi:
             parsed = json.loads(raw)
         except ValueError:
             parsed = None
-        if not isinstance(parsed, dict):
+        # A proxy, or another system, may answer with JSON too: taken for a list it would be an empty one.
+        if not isinstance(parsed, dict) or not (_OF_OBJECTS & parsed.keys() or path == VERSION):
             raise ToolError(
                 ErrorCode.BACKEND_ERROR,
-                f"cluster {self.name}: could not {attempt.doing}: the answer is no JSON object",
+                f"cluster {self.name}: could not {attempt.doing}: the answer is no Kubernetes object",
                 hint="Something else than a Kubernetes API server may answer at this address.",
             )
         return parsed

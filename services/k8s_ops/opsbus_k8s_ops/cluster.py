@@ -16,7 +16,7 @@ from kubernetes.aio.config import ConfigException
 from opsbus import ErrorCode, ToolError
 from opsbus.toolerror import near
 from opsbus_contracts import Identity
-from opsbus_k8s_ops.api import CallerClient, ClusterApi, Impersonation
+from opsbus_k8s_ops.api import VERSION, CallerClient, ClusterApi, Impersonation
 from opsbus_k8s_ops.discovery import Discovery
 from opsbus_k8s_ops.kubeconfig import ClusterConfig, Refresher, load_clusters
 from opsbus_k8s_ops.listing import Bounds, names_of
@@ -179,7 +179,7 @@ class Clusters:
         api = ClusterApi(name, reach.client, self.settings.probe_timeout_s, self.settings.response_bytes_max)
         begun = time.monotonic()
         try:
-            version = await api.get("/version", "read the version")
+            version = await api.get(VERSION, "read the version")
         except ToolError as error:
             return info.model_copy(update={"reason": error.message})
         latency_ms = round((time.monotonic() - begun) * 1000, 1)
