@@ -8,6 +8,7 @@ from opsbus_k8s_ops.overview import clusters, complete_namespace, triage_namespa
 from opsbus_k8s_ops.settings import K8sSettings
 from opsbus_k8s_ops.tool_can_i import can_i
 from opsbus_k8s_ops.tool_clusters import list_clusters
+from opsbus_k8s_ops.tool_cordon import cordon_node
 from opsbus_k8s_ops.tool_deployments import get_deployments
 from opsbus_k8s_ops.tool_diagnose import diagnose_workload
 from opsbus_k8s_ops.tool_events import get_events
@@ -55,6 +56,7 @@ def build() -> Worker:
     made.tool(permission="k8s:rollback", title="Roll a deployment back", destructive=True, timeout_s=150, plans=True)(
         rollback_deployment
     )
+    made.tool(permission="k8s:cordon", title="Cordon a node", destructive=True, plans=True)(cordon_node)
     made.resource(
         "enterprise://k8s/clusters",
         name="clusters",

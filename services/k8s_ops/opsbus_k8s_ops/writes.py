@@ -177,6 +177,14 @@ async def watch_rollout(
     return obj, rollout, [] if done else [f"the rollout is not complete yet: {rollout.reason or rollout.state}"]
 
 
+async def seen_after(api: ClusterApi, path: str, what: str) -> tuple[Obj | None, list[str]]:
+    """The object as it is after a write. What was written stands even when the look fails: that is a warning."""
+    try:
+        return await api.get(path, f"read {what}"), []
+    except ToolError as error:
+        return None, [f"it was carried out, but looking at it failed: {error.message}"]
+
+
 def replicas_of(rollout: Rollout | None) -> Replicas | None:
     """The counts for an outcome."""
     if rollout is None:
