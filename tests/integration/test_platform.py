@@ -193,9 +193,9 @@ async def the_platform_itself_is_in_the_record(platform: Platform) -> None:
         events = await stream_messages(platform, "auditor", "audit.audit.worker_joined", "AUDIT")
         found = [event["data"]["service"] for event in events]
         assert len(found) == len(set(found)), found
-        return set(found) if len(found) == 4 else set()
+        return set(found) if len(found) == 5 else set()
 
-    assert await until(joined, 60) == {"k8s", "cmdb", "monitoring", "audit"}
+    assert await until(joined, 60) == {"k8s", "cmdb", "monitoring", "audit", "approvals"}
     (provisioned,) = await stream_messages(platform, "auditor", "audit.provisioner.provisioned", "AUDIT")
     assert "stream AUDIT" in provisioned["data"]["details"]["created"]
     assert provisioned["data"]["details"]["identity_key"]

@@ -51,6 +51,7 @@ async def test_the_story_is_told_in_one_call(ask: Any) -> None:
     assert all(tail["previous"] and 0 < len(tail["lines"]) <= 15 for tail in found["logs"])
     assert found["warnings"] == [] or all("more" in warning for warning in found["warnings"])
     assert any("k8s_get_pod_logs" in step for step in found["next_steps"])
+    assert any("k8s_rollback_deployment" in step and "to_revision=13" in step for step in found["next_steps"])
     assert "[problem]" in reply.text
     assert "512Mi -> 256Mi" in reply.text
     assert b"frd_live" not in reply.body

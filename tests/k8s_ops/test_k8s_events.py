@@ -182,6 +182,10 @@ def test_both_ways_of_telling_a_series_are_read_and_secrets_masked() -> None:
         ("DaemonSet", "agent", "Pod", "agent-7d9f8c5b4-x7k2p", False),
         ("CronJob", "nightly", "Pod", "nightly-29000000-x7k2p", True),
         ("Pod", "a.b", "Pod", "axb", False),
+        ("Deployment", "a" * 50, "Pod", "a" * 50 + "-7d9f8c5x7k2p", True),
+        ("Deployment", "a" * 60, "Pod", "a" * 58 + "x7k2p", True),
+        ("Deployment", "a" * 50, "Pod", "a" * 50 + "-api-7d9fx7k2", False),
+        ("Deployment", "a" * 50, "Pod", "b" * 50 + "-7d9f8c5x7k2p", False),
     ],
 )
 def test_a_family_is_told_by_its_names(kind: str, name: str, made_kind: str, made: str, covered: bool) -> None:

@@ -238,6 +238,43 @@ async def test_a_name_of_two_kinds_takes_the_first_and_says_so(
         assert other["warnings"] == []
 
 
+async def test_thousands_of_objects_are_a_page_within_the_budget(
+    rough: RoughServer, run_worker: Any, caller: Any, tmp_path: Path
+) -> None:
+    known = serving({})
+    many = [
+        {"metadata": {"name": f"c{i:04d}", "namespace": "shop", "uid": str(i)}, "data": {"n": str(i), "x": "y" * 300}}
+        for i in range(5_000)
+    ]
+
+    async def serve(request: web.Request) -> Any:
+        if request.path in ("/api", "/apis"):
+            return await known(request)
+        begin, limit = int(request.query.get("continue") or 0), int(request.query["limit"])
+        rest = str(begin + limit) if begin + limit < len(many) else ""
+        return web.json_response({"metadata": {"continue": rest}, "items": many[begin : begin + limit]})
+
+    rough.handler = serve
+    async with run_worker(build(), kubeconfig=str(kubeconfig(tmp_path, {"lab": rough.url}))):
+        for more in ({}, {"fields": ["data.n", "data.x"], "limit": 500}):
+            found = (await caller.call("k8s", "get_resource", {"kind": "configmaps", **more})).structured
+            assert found["page"]["total"] == 5_000
+            assert found["page"]["next_cursor"]
+            assert len(json.dumps(found)) < 24_500
+
+
+async def test_a_name_of_the_clusters_own_is_not_doubted(rough: RoughServer) -> None:
+    async def serve(request: web.Request) -> web.Response:
+        if request.path == "/api":
+            return aggregated(**{"": kinds(("", "pods", "Pod"))})
+        return aggregated(**{"metrics.k8s.io": kinds(("metrics.k8s.io", "pods", "PodMetrics"))})
+
+    rough.handler = serve
+    kind, warnings = await Discovery().find(rough.api(), "pods")
+    assert (kind.kind, warnings) == ("Pod", [])
+    assert (await Discovery().find(rough.api(), "pods.metrics.k8s.io"))[0].kind == "PodMetrics"
+
+
 async def test_the_catalogue_is_kept_and_asked_again_for_what_is_unknown(
     rough: RoughServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

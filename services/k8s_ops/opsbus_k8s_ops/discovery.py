@@ -116,7 +116,9 @@ class Discovery:
                 did_you_mean=meant,
                 details={"cluster": api.name},
             )
-        others = [kind.qualified for kind in found[1:] if kind.plural != found[0].plural or not _same(kind, found[0])]
+        if _is_own(found[0]):
+            return found[0], []
+        others = [kind.qualified for kind in found[1:]]
         if others:
             return found[0], [f"{text!r} is also {', '.join(others)}: {found[0].qualified} was taken"]
         return found[0], []
@@ -131,9 +133,9 @@ class Discovery:
             return known
 
 
-def _same(one: ResourceKind, other: ResourceKind) -> bool:
-    """Events and the like are one kind that two groups show."""
-    return one.kind == other.kind == "Event"
+def _is_own(kind: ResourceKind) -> bool:
+    """Of Kubernetes itself: whoever says pods does not mean those of metrics.k8s.io."""
+    return not kind.group or kind.group in ("apps", "autoscaling", "batch", "policy") or kind.group.endswith(".k8s.io")
 
 
 def _same_but_case(text: str, names: Iterable[str]) -> list[str]:

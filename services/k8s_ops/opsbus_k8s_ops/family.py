@@ -8,6 +8,9 @@ import re
 SAFE = "[bcdfghjklmnpqrstvwxz2456789]"
 """The letters Kubernetes makes names of."""
 
+_SAFE = re.compile(f"{SAFE}*")
+_NAME_MAX, _SUFFIX_LENGTH = 63, 5
+
 _HASH = f"{SAFE}{{5,10}}"
 _SUFFIX = f"{SAFE}{{5}}"
 
@@ -42,7 +45,16 @@ class Family:
         if name == self.name and (kind == self.kind or (self.grows and kind in _BESIDE)):
             return True
         pattern = self._patterns.get(kind)
-        return pattern is not None and pattern.fullmatch(name) is not None
+        if pattern is None:
+            return False
+        return pattern.fullmatch(name) is not None or (kind == "Pod" and self._is_cut(name))
+
+    def _is_cut(self, pod: str) -> bool:
+        """A pod of a workload with a long name: Kubernetes cuts what comes before the last five letters."""
+        if len(pod) != _NAME_MAX:
+            return False
+        before, own = pod[:-_SUFFIX_LENGTH], f"{self.name}-"
+        return own.startswith(before) or (before.startswith(own) and _SAFE.fullmatch(before, len(own)) is not None)
 
 
 def siblings_of(kind: str, name: str) -> str:

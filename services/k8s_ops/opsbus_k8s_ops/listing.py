@@ -3,6 +3,7 @@
 Pages by limit and continue, a restart when the server has forgotten the snapshot (410).
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -15,6 +16,9 @@ T = TypeVar("T")
 
 RESTARTS_MAX = 2
 """How often a list starts anew after a 410 before the server's own continuation is taken."""
+
+OBJECTS_IN_ONE_GO = 50
+"""Objects looked at before others get a turn."""
 
 NAMES_MAX = 1_000
 """Names read to find the one that was meant."""
@@ -83,7 +87,9 @@ async def list_objects(
                 raise
             result.warnings.append(f"{resource} changed while they were read: the list mixes two moments")
             continue
-        for item in page.get("items") or []:
+        for index, item in enumerate(page.get("items") or []):
+            if index % OBJECTS_IN_ONE_GO == OBJECTS_IN_ONE_GO - 1:
+                await asyncio.sleep(0)  # a page may take a while to look at: the call goes on sending heartbeats
             uid = str((item.get("metadata") or {}).get("uid") or "")
             if uid and uid in seen:
                 continue

@@ -240,10 +240,13 @@ def _next_steps(parts: Parts, workload: str, namespace: str) -> list[str]:
         steps.append(f"k8s_get_pod_logs {where}, mode=patterns: what its pods say, counted")
     older = [revision for revision in parts.revisions if not revision.current]
     if parts.rollout.state in ("stuck", "failing", "degraded") and older and parts.changes:
-        steps.append(
-            f"k8s_rollout_history {where}: revision {older[0].number} is what there was before; going back to it is"
-            " the smallest change if the newest rollout is the cause"
-        )
+        steps.append(f"k8s_rollout_history {where}: revision {older[0].number} is what there was before")
+        if parts.workload.get("kind") == "Deployment":
+            name = meta(parts.workload).get("name")
+            steps.append(
+                f'k8s_rollback_deployment namespace="{namespace}", name="{name}", to_revision={older[0].number},'
+                " dry_run=true: the plan of the smallest change, if the newest rollout is the cause"
+            )
     if parts.rollout.state == "progressing":
         steps.append(f"k8s_rollout_status {where}, wait_s=60: whether it comes to an end")
     steps.append("monitoring_get_alerts and monitoring_query_metrics: since when, and whom it reaches")
