@@ -128,43 +128,41 @@ async def test_the_same_idempotency_key_makes_one(ask: Any, estate: Any, http: a
     assert [silence["id"] for silence in await stored(http, estate, active=True)] == [first["silence"]["id"]]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        ({"matchers": []}, "nearly every alert"),
-        ({"matchers": ['alertname=~".+"']}, "nearly every alert"),
-        ({"matchers": ['alertname=~".*"', 'severity!=""']}, "nearly every alert"),
-        ({"matchers": ['severity!="critical"']}, "nearly every alert"),
-        ({"matchers": ['alertname=~"[A-Z].*"']}, "nearly every alert"),
-        ({"matchers": ['severity=""']}, "nearly every alert"),
-        ({"matchers": ["alertname"]}, "no matcher"),
-        ({"matchers": ['alertname=~"("']}, "regular expression"),
-        ({"matchers": 'alertname="x"'}, "matchers"),
-        ({"duration": "90d"}, "quiet for 90d"),
-        ({"duration": "999999w"}, "quiet for"),
-        ({"duration": "0m"}, "quiet"),
-        ({"duration": "30s"}, "duration"),
-        ({"duration": "soon"}, "duration"),
-        ({"duration": None}, "exactly one"),
-        ({"until": "now+1h"}, "exactly one"),
-        ({"duration": None, "until": "now-1h"}, "before it begins"),
-        ({"duration": None, "until": "2199-01-01T00:00:00Z"}, "quiet for"),
-        ({"start": "now-1h"}, "is over"),
-        ({"start": "now+90d"}, "days ahead"),
-        ({"start": "someday"}, "someday"),
-        ({"reason": ""}, "reason"),
-        ({"reason": None}, "reason"),
-        ({"comment": "x"}, "comment"),
-    ],
-)
-async def test_what_is_not_silenced(
-    ask: Any, estate: Any, http: aiohttp.ClientSession, arguments: dict[str, Any], word: str
-) -> None:
-    reply = await ask("create_silence", **(CHECKOUT | arguments))
-    assert reply.error.code is ErrorCode.INVALID_ARGUMENTS
-    assert word in reply.error.message
-    assert reply.error.hint
-    assert reply.executed == "no"
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"matchers": []}, "nearly every alert"),
+    ({"matchers": ['alertname=~".+"']}, "nearly every alert"),
+    ({"matchers": ['alertname=~".*"', 'severity!=""']}, "nearly every alert"),
+    ({"matchers": ['severity!="critical"']}, "nearly every alert"),
+    ({"matchers": ['alertname=~"[A-Z].*"']}, "nearly every alert"),
+    ({"matchers": ['severity=""']}, "nearly every alert"),
+    ({"matchers": ["alertname"]}, "no matcher"),
+    ({"matchers": ['alertname=~"("']}, "regular expression"),
+    ({"matchers": 'alertname="x"'}, "matchers"),
+    ({"duration": "90d"}, "quiet for 90d"),
+    ({"duration": "999999w"}, "quiet for"),
+    ({"duration": "0m"}, "quiet"),
+    ({"duration": "30s"}, "duration"),
+    ({"duration": "soon"}, "duration"),
+    ({"duration": None}, "exactly one"),
+    ({"until": "now+1h"}, "exactly one"),
+    ({"duration": None, "until": "now-1h"}, "before it begins"),
+    ({"duration": None, "until": "2199-01-01T00:00:00Z"}, "quiet for"),
+    ({"start": "now-1h"}, "is over"),
+    ({"start": "now+90d"}, "days ahead"),
+    ({"start": "someday"}, "someday"),
+    ({"reason": ""}, "reason"),
+    ({"reason": None}, "reason"),
+    ({"comment": "x"}, "comment"),
+]
+
+
+async def test_what_is_not_silenced(ask: Any, estate: Any, http: aiohttp.ClientSession) -> None:
+    replies = await asyncio.gather(*(ask("create_silence", **(CHECKOUT | arguments)) for arguments, _ in WRONG))
+    for (arguments, word), reply in zip(WRONG, replies, strict=True):
+        assert reply.error.code is ErrorCode.INVALID_ARGUMENTS, arguments
+        assert word in reply.error.message, arguments
+        assert reply.error.hint, arguments
+        assert reply.executed == "no", arguments
     assert await stored(http, estate, active=True) == []
 
 
@@ -201,6 +199,19 @@ async def test_planned_work_begins_later(ask: Any) -> None:
     assert (made["silence"]["state"], made["silence"]["mutes"], made["verified"]) == ("pending", 0, True)
     ended = await confirmed(ask, "expire_silence", silence_id=made["silence"]["id"], reason="work is called off")
     assert ended["undo"]["arguments"]["start"] == made["silence"]["starts_at"].replace("000Z", "Z")
+
+
+async def test_with_a_fixed_end_it_may_have_begun_already(ask: Any) -> None:
+    given = {
+        "matchers": CHECKOUT["matchers"],
+        "start": "now-1h",
+        "until": "now+1h",
+        "reason": "the undo of an early end",
+    }
+    made = await confirmed(ask, "create_silence", **given)
+    assert (made["silence"]["state"], made["verified"]) == ("active", True)
+    late = (await ask("create_silence", **(given | {"start": "now-2h", "until": "now-1h"}))).error
+    assert late.code is ErrorCode.INVALID_ARGUMENTS
 
 
 async def test_a_confirmation_holds_for_its_silence_alone(ask: Any, estate: Any, http: aiohttp.ClientSession) -> None:

@@ -78,3 +78,27 @@ async def test_later_negative_and_quoted_matchers_travel_whole(ask: Any) -> None
     assert again["silence"]["starts_at"] == made["silence"]["starts_at"]
     missing = await ask("expire_silence", silence_id="00000000-0000-4000-8000-000000000000", reason="not there")
     assert missing.error.code is ErrorCode.NOT_FOUND
+
+
+async def test_another_alert_voids_a_confirmation_more_of_the_same_do_not(ask: Any, alertmanager_url: str) -> None:
+    given = {"matchers": ['instance=~"db.+"'], "duration": "30m", "reason": "the racks are moved"}
+
+    async def fire(name: str, instance: str) -> None:
+        more = [{"labels": {"alertname": name, "severity": "critical", "instance": instance}}]
+        async with aiohttp.ClientSession() as session:
+            await (await session.post(f"{alertmanager_url}/api/v2/alerts", json=more)).release()
+        async with asyncio.timeout(60):
+            while not (await ask("get_alerts", matchers=[f'alertname="{name}"', f'instance="{instance}"'])).structured[
+                "items"
+            ]:
+                await asyncio.sleep(0.1)
+
+    before = (await ask("create_silence", **given)).error.details["confirm"]
+    await fire("Hot", "db1")
+    late = await ask("create_silence", **given, confirm=before)
+    assert (late.error.code, late.executed) == (ErrorCode.PRECONDITION_FAILED, "no")
+    assert (await ask("list_silences")).structured["items"] == []
+    token = (await ask("create_silence", **given)).error.details["confirm"]
+    await fire("DiskFull", "db3")
+    made = (await ask("create_silence", **given, confirm=token)).structured
+    assert (made["outcome"], made["silence"]["mutes"]) == ("created", 5)

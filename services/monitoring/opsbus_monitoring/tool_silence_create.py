@@ -110,9 +110,12 @@ def window_of(start: str, duration: str | None, until: str | None, most: timedel
     if (duration is None) == (until is None):
         raise _wrong("exactly one of duration and until must be given", 'duration="2h", or until="now+2h".')
     starts = parse_when(start, "start", now, future=True)
-    if not now - timedelta(minutes=1) <= starts <= now + AHEAD:
+    over = starts < now - timedelta(minutes=1)
+    if (over and until is None) or starts > now + AHEAD:
         raise _wrong(f"start: {start!r} is over, or more than {AHEAD.days} days ahead", "Leave it out to begin now.")
-    begins = "" if start == "now" else f" from {start}"
+    # With a fixed end, what should have begun already begins now: so the call that undoes an early end still holds.
+    starts = max(starts, now) if until is not None else starts
+    begins = "" if start == "now" or over else f" from {start}"
     if duration is not None:
         length, words = timedelta(seconds=seconds_of(duration.strip())), f"{begins} for {duration.strip()}"
         ends = starts + min(length, most + timedelta(days=1))
