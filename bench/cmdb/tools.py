@@ -118,6 +118,7 @@ async def _fill(kind: str, url: str, made: Estate) -> None:
     try:
         await store.create()
         if await store.load(made):
+            await store.analyze()
             print(f"{kind}: filled in {time.perf_counter() - began:.0f} s", flush=True)
     finally:
         await store.close()

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from opsbus import ErrorCode, ToolError
+from opsbus_cmdb import asset_store
 from opsbus_cmdb.inventory import Inventory
 from opsbus_cmdb.model import ChangeState, Criticality, RelationType, Status
 from opsbus_cmdb.query import AssetQuery, ChangeQuery, Direction, StatusChange, TopologyQuery, asset_query
@@ -206,3 +207,24 @@ async def test_a_freeze_covers_production_only(inventory: Inventory, start: date
     )
     assert len(production.windows) == 1
     assert staging.windows == []
+
+
+async def test_counts_come_with_the_page(inventory: Inventory) -> None:
+    for query in (AssetQuery(), asset_query("shop", None), asset_query(None, {"label.team": ["checkout", "platform"]})):
+        found = await inventory.find_assets(query, 3, None, ("environment", "kind"))
+        for by in ("environment", "kind"):
+            assert found.groups[by] == await inventory.count_assets(query, by)
+            assert sum(group.count for group in found.groups[by]) == found.total
+
+
+async def test_a_word_in_any_case_and_half_a_page_of_many(
+    inventory: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same answer whether the matches were remembered or too many for that."""
+    few = await inventory.find_assets(asset_query("STAGING", None), 4, None, ("kind",))
+    monkeypatch.setattr(asset_store, "_FEW", 2)
+    many = await inventory.find_assets(asset_query("staging", None), 4, None, ("kind",))
+    assert (few.total, few.items, few.groups) == (many.total, many.items, many.groups)
+    assert few.total > 4
+    rest = await inventory.find_assets(asset_query("staging", None), 100, many.next_cursor)
+    assert rest.total == few.total == 4 + len(rest.items)

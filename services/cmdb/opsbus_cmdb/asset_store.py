@@ -1,15 +1,19 @@
 """Statements about assets: find, count, get, set a status. The connection and its transaction belong to the caller
 (store.py)."""
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Row, Text, and_, cast, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, FromClause, Row, and_, cast, func, insert, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from opsbus import ErrorCode, ToolError
 from opsbus.toolerror import near
 from opsbus_cmdb import tables
+from opsbus_cmdb.among import among
 from opsbus_cmdb.history import assets_at, keep_assets, rank
 from opsbus_cmdb.inventory import AssetSlice, Group
 from opsbus_cmdb.model import Asset, Lifecycle, Status
@@ -17,6 +21,9 @@ from opsbus_cmdb.query import LABEL, AssetQuery, StatusChange, decode_cursor, en
 
 _asset = tables.asset
 _TYPES: dict[str, type[Status] | type[Lifecycle]] = {"status": Status, "lifecycle": Lifecycle}
+_FEW = 2_000
+"""Matches of a scan that are remembered, so that the page needs no second one."""
+_GROUPS_MAX = 200
 _NEAR_AMONG = 2_000
 """Names compared at most when a name is not found."""
 
@@ -26,29 +33,35 @@ def read_asset(row: Row[Any]) -> Asset:
     return Asset.model_validate(row._mapping)
 
 
-def _matches(query: AssetQuery, table: FromClause) -> ColumnElement[bool]:
+def _matches(query: AssetQuery, table: FromClause, dialect: str) -> ColumnElement[bool]:
     conditions: list[ColumnElement[bool]] = []
     for name, values in query.filters.items():
         if name.startswith(LABEL):
-            conditions.append(table.c.labels[name.removeprefix(LABEL)].as_string().in_(values))
+            conditions.append(_labelled(table, name.removeprefix(LABEL), values, dialect))
         else:
             conditions.append(table.c[name].in_(values))
-    searched = (table.c.ref, table.c.description, table.c.owner_team, cast(table.c.external_ids, Text))
-    conditions += [
-        or_(*(column.icontains(word, autoescape=True) for column in searched)) for word in query.text.split()
-    ]
+    conditions += [table.c.search.contains(word.lower(), autoescape=True) for word in query.text.split()]
     return and_(True, *conditions)
 
 
-async def find(connection: AsyncConnection, query: AssetQuery, limit: int, cursor: str | None) -> AssetSlice:
+def _labelled(table: FromClause, key: str, values: list[str], dialect: str) -> ColumnElement[bool]:
+    if dialect == "postgresql":  # in the form that its index of labels knows
+        return or_(*(cast(table.c.labels, JSONB).contains({key: value}) for value in values))
+    labelled: ColumnElement[bool] = table.c.labels[key].as_string().in_(values)
+    return labelled
+
+
+async def find(
+    connection: AsyncConnection, query: AssetQuery, limit: int, cursor: str | None, count_by: Sequence[str] = ()
+) -> AssetSlice:
     """A page by key: assets that appear or vanish between two pages shift nothing."""
     table = assets_at(query.as_of)
-    where = _matches(query, table)
-    total = (await connection.execute(select(func.count()).select_from(table).where(where))).scalar_one()
-    page = where
+    where = _matches(query, table, connection.dialect.name)
+    ids, total, groups = await _reached(connection, query, table, where, count_by)
+    page = where if ids is None else among(table.c.id, ids, connection.dialect.name)
     if cursor is not None:
         place, ref = decode_cursor(cursor, query.digest(), (int, str))
-        page = and_(where, tuple_(table.c.rank, table.c.ref) > tuple_(place, ref))
+        page = and_(page, tuple_(table.c.rank, table.c.ref) > tuple_(place, ref))
     statement = select(table).where(page).order_by(table.c.rank, table.c.ref).limit(limit + 1)
     rows = (await connection.execute(statement)).all()
     kept = rows[:limit]
@@ -59,16 +72,46 @@ async def find(connection: AsyncConnection, query: AssetQuery, limit: int, curso
         next_cursor=cursors[-1] if len(rows) > limit else None,
         cursors=cursors,
         as_of=query.as_of,
+        groups=groups,
     )
+
+
+async def _reached(
+    connection: AsyncConnection,
+    query: AssetQuery,
+    table: FromClause,
+    where: ColumnElement[bool],
+    count_by: Sequence[str],
+) -> tuple[list[str] | None, int, dict[str, list[Group]]]:
+    """The ids that match where few do and finding them reads everything; how many match; how they spread."""
+    columns = [table.c[name] for name in count_by]
+    if query.text or any(name.startswith(LABEL) for name in query.filters):
+        statement = select(table.c.id, *columns).where(where).limit(_FEW + 1)
+        rows = (await connection.execute(statement)).all()
+        if len(rows) <= _FEW:
+            return [row[0] for row in rows], len(rows), _spread(count_by, Counter(tuple(row[1:]) for row in rows))
+    counted = select(*columns, func.count()).select_from(table).where(where).group_by(*columns)
+    found = Counter({tuple(row[:-1]): row[-1] for row in await connection.execute(counted)})
+    return None, found.total(), _spread(count_by, found)
+
+
+def _spread(count_by: Sequence[str], found: Counter[tuple[str, ...]]) -> dict[str, list[Group]]:
+    """Counts of combinations as counts of each field, the most first."""
+    spread: dict[str, list[Group]] = {}
+    for place, name in enumerate(count_by):
+        values: Counter[str] = Counter()
+        for combination, amount in found.items():
+            values[combination[place]] += amount
+        ordered = sorted(values.items(), key=lambda item: (-item[1], item[0]))[:_GROUPS_MAX]
+        spread[name] = [Group(value=value, count=amount) for value, amount in ordered]
+    return spread
 
 
 async def count(connection: AsyncConnection, query: AssetQuery, group_by: str) -> list[Group]:
     """Counts per value."""
     table = assets_at(query.as_of)
-    column = table.c[group_by]
-    statement = select(column, func.count().label("n")).where(_matches(query, table)).group_by(column)
-    rows = (await connection.execute(statement.order_by(func.count().desc(), column).limit(200))).all()
-    return [Group(value=row[0], count=row[1]) for row in rows]
+    where = _matches(query, table, connection.dialect.name)
+    return (await _reached(connection, query, table, where, [group_by]))[2][group_by]
 
 
 async def get(connection: AsyncConnection, key: str, as_of: datetime | None = None) -> Asset:
@@ -112,7 +155,7 @@ async def _unknown(connection: AsyncConnection, key: str, as_of: datetime | None
 async def get_many(connection: AsyncConnection, ids: list[str], as_of: datetime | None = None) -> dict[str, Asset]:
     """Assets by id; ids that do not exist are left out."""
     table = assets_at(as_of)
-    rows = (await connection.execute(select(table).where(table.c.id.in_(ids)))).all()
+    rows = (await connection.execute(select(table).where(among(table.c.id, ids, connection.dialect.name)))).all()
     return {row.id: read_asset(row) for row in rows}
 
 

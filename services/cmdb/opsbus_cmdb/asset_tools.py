@@ -23,6 +23,7 @@ from opsbus_cmdb.views import COMPACT, FULL, LISTED, AssetView, chosen_fields, v
 
 FEW = 10
 _NEIGHBOURS_MAX = 25
+_COUNTED = ("environment", "kind", "status")
 _OPEN = [state for state in ChangeState if state not in {ChangeState.CLOSED, ChangeState.CANCELLED}]
 _BUDGET_BYTES = 20_000
 """For the rows; counts, neighbours and the envelope take the rest of the result's 24 KB."""
@@ -113,15 +114,15 @@ async def query_assets(
     query = asset_query(text, filters, past(as_of))
     projection = chosen_fields(fields)
     inventory = ctx.state
-    found = await inventory.find_assets(query, limit, cursor)
+    count_by = _COUNTED if group_by is None else (check_group(group_by),)
+    found = await inventory.find_assets(query, limit, cursor, count_by)
     answer = _page(found, query, projection, inventory.source)
     if group_by is not None:
-        answer.counts = [GroupCounts(by=group_by, groups=await inventory.count_assets(query, check_group(group_by)))]
+        answer.counts = [GroupCounts(by=group_by, groups=found.groups[group_by])]
     if answer.match == "one" and found.items and projection is None:
         await _add_detail(inventory, found.items[0].id, query.as_of, answer)
     elif answer.match == "many" and group_by is None:
-        for by in ("environment", "kind", "status"):
-            answer.counts.append(GroupCounts(by=by, groups=(await inventory.count_assets(query, by))[:20]))
+        answer.counts = [GroupCounts(by=by, groups=found.groups[by][:20]) for by in _COUNTED]
     elif answer.match == "none":
         answer.warnings += await _why_none(inventory, query)
     return answer

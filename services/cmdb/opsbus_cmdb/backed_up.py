@@ -6,7 +6,7 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from opsbus.backup.stores import Store
-from opsbus_cmdb.history import rank
+from opsbus_cmdb.history import rank, search_text
 from opsbus_cmdb.migrations.upgrade import migrate
 from opsbus_cmdb.tables import asset, metadata
 
@@ -16,6 +16,7 @@ async def _as_now(_connection: AsyncConnection, table: Table, rows: list[dict[st
     if table is asset:
         for row in rows:
             row.setdefault("rank", rank(row["status"], row["criticality"]))
+            row.setdefault("search", search_text(row))
             row.setdefault("valid_from", row["created_at"])
 
 

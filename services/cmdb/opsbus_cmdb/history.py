@@ -5,6 +5,7 @@ A row holds from `valid_from` until `valid_to` (not itself in it); a row of the 
 without `valid_from` stood there when history began, and since when is not recorded.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -28,7 +29,15 @@ def rank(status: str, criticality: str) -> int:
 def asset_row(asset: Asset, valid_from: datetime) -> dict[str, Any]:
     """An asset as a row that holds from a time on."""
     row = asset.model_dump()
-    return row | {"rank": rank(row["status"], row["criticality"]), "valid_from": valid_from}
+    return row | {
+        "rank": rank(row["status"], row["criticality"]), "search": search_text(row), "valid_from": valid_from
+    }  # fmt: skip
+
+
+def search_text(row: Mapping[str, Any]) -> str:
+    """What is searched for words, in small letters."""
+    words = (row["ref"], row["description"], row["owner_team"], json.dumps(row["external_ids"], ensure_ascii=False))
+    return "\n".join(words).lower()
 
 
 def assets_at(as_of: datetime | None) -> FromClause:

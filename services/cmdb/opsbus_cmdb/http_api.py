@@ -1,7 +1,8 @@
 """The CMDB's HTTP API: its paths and the bodies both sides read and write. The client is http_inventory.py, the
 server http_server.py.
 
-    GET   /api/v1/assets?text=&filter.<name>=&group_by=&as_of=&limit=&cursor=   AssetSlice, or Groups with group_by
+    GET   /api/v1/assets?text=&filter.<name>=&as_of=&limit=&cursor=&count_by=   AssetSlice
+    GET   /api/v1/assets?text=&filter.<name>=&as_of=&group_by=          Groups
     GET   /api/v1/assets/{id, ref or name}                              Asset
     PATCH /api/v1/assets/{id}            If-Match: "<version>"          StatusPatch in, Asset out
     GET   /api/v1/topology/{service}?direction=&depth=&nodes_max=&type=&as_of=  Topology

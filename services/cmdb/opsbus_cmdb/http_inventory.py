@@ -2,6 +2,7 @@
 system and what to do."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
@@ -60,10 +61,17 @@ class HttpInventory:
         if self._session is not None:
             await self._session.close()
 
-    async def find_assets(self, query: AssetQuery, limit: int, cursor: str | None) -> AssetSlice:
+    async def find_assets(
+        self, query: AssetQuery, limit: int, cursor: str | None, count_by: Sequence[str] = ()
+    ) -> AssetSlice:
         """See Inventory."""
         params = [*_asset_params(query), ("limit", str(limit)), *_given("cursor", cursor)]
-        return self._of_then(await self._get(ASSETS, AssetSlice, params), query.as_of)
+        params += [("count_by", name) for name in count_by]
+        found = self._of_then(await self._get(ASSETS, AssetSlice, params), query.as_of)
+        for name in count_by:
+            if name not in found.groups:  # a CMDB that counts in a request of its own
+                found.groups[name] = await self.count_assets(query, name)
+        return found
 
     async def count_assets(self, query: AssetQuery, group_by: str) -> list[Group]:
         """See Inventory."""

@@ -136,7 +136,7 @@ async def _health(_request: web.Request) -> web.Response:
 
 
 async def _assets(request: web.Request) -> web.Response:
-    _known(request, "text", "group_by", "as_of", "limit", "cursor", f"{FILTER}<name>")
+    _known(request, "text", "group_by", "as_of", "limit", "cursor", "count_by", f"{FILTER}<name>")
     names = dict.fromkeys(name for name in request.query if name.startswith(FILTER))
     filters = {name.removeprefix(FILTER): request.query.getall(name) for name in names}
     query = asset_query(request.query.get("text"), filters, _past(request))
@@ -144,7 +144,8 @@ async def _assets(request: web.Request) -> web.Response:
     group_by = request.query.get("group_by")
     if group_by is not None:
         return _json(Groups(groups=await inventory.count_assets(query, check_group(group_by))))
-    return _json(await inventory.find_assets(query, _limit(request), request.query.get("cursor")))
+    count_by = [check_group(name) for name in dict.fromkeys(request.query.getall("count_by", []))]
+    return _json(await inventory.find_assets(query, _limit(request), request.query.get("cursor"), count_by))
 
 
 async def _asset(request: web.Request) -> web.Response:

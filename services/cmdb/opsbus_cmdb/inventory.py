@@ -1,6 +1,7 @@
 """The port: what the tools need from an inventory, whoever keeps it. Two backends fill it: the embedded store and a
 CMDB over HTTP."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -8,6 +9,13 @@ from pydantic import BaseModel, Field
 
 from opsbus_cmdb.model import Asset, Change, Relationship, Window
 from opsbus_cmdb.query import AssetQuery, Cancellation, ChangeDraft, ChangeQuery, StatusChange, TopologyQuery
+
+
+class Group(BaseModel):
+    """How many assets share a value."""
+
+    value: str
+    count: int = Field(ge=0)
 
 
 class AssetSlice(BaseModel):
@@ -19,13 +27,9 @@ class AssetSlice(BaseModel):
     total: int = Field(ge=0)
     next_cursor: str | None = None
     cursors: list[str] = Field(default_factory=list, description="The cursor after each item, to cut a page shorter.")
-
-
-class Group(BaseModel):
-    """How many assets share a value."""
-
-    value: str
-    count: int = Field(ge=0)
+    groups: dict[str, list[Group]] = Field(
+        default_factory=dict, description="Of all matches, by the fields to count by; the most first."
+    )
 
 
 class ChangeSlice(BaseModel):
@@ -63,8 +67,10 @@ class Inventory(Protocol):
     source: str
     """What the answers call it: `cmdb (embedded)`, `cmdb (https://...)`."""
 
-    async def find_assets(self, query: AssetQuery, limit: int, cursor: str | None) -> AssetSlice:
-        """Assets that match, the unhealthy and critical first."""
+    async def find_assets(
+        self, query: AssetQuery, limit: int, cursor: str | None, count_by: Sequence[str] = ()
+    ) -> AssetSlice:
+        """Assets that match, the unhealthy and critical first; with how many match per value of each field named."""
         ...
 
     async def count_assets(self, query: AssetQuery, group_by: str) -> list[Group]:

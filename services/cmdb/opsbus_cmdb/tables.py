@@ -47,13 +47,28 @@ asset = Table(
     Column("updated_at", UtcDateTime, nullable=False),
     Column("rank", Integer, nullable=False, server_default="0"),
     Column("valid_from", UtcDateTime, nullable=False, server_default=_EPOCH),
+    Column("search", Text, nullable=False, server_default=""),
+    Index(
+        "cmdb_asset_facets",
+        "environment",
+        "kind",
+        "status",
+        "owner_team",
+        "criticality",
+        "lifecycle",
+        "asset_class",
+        "namespace",
+        "source",
+    ),
     Index("cmdb_asset_rank", "rank", "ref"),
     Index("cmdb_asset_name", "name"),
     Index("cmdb_asset_kind", "kind", "environment", "namespace"),
-    Index("cmdb_asset_owner", "owner_team"),
+    Index("cmdb_asset_owner", "owner_team", "environment", "status", "kind"),
 )
 
-"""`rank`: where it stands in a list (history.py). `valid_from`: since when this row holds."""
+"""`rank`: where it stands in a list. `search`: what is searched for words. `valid_from`: since when this row holds. All
+three are history.asset_row's. Revision 0003 makes more indexes to search by: on PostgreSQL of labels, and of
+words where it can; on SQLite a narrow one to scan."""
 
 asset_past = Table(
     "cmdb_asset_past",
@@ -80,7 +95,7 @@ relationship = Table(
     Column("last_seen", UtcDateTime),
     Column("valid_from", UtcDateTime),
     Index("cmdb_relationship_triple", "from_id", "type", "to_id", unique=True),
-    Index("cmdb_relationship_to", "to_id", "type"),
+    Index("cmdb_relationship_to", "to_id", "type", "from_id"),
 )
 
 relationship_past = Table(

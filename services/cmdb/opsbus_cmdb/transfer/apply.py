@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from opsbus.database import serialize
 from opsbus_cmdb import tables
-from opsbus_cmdb.history import asset_row, end_relationships, keep_assets, rank
+from opsbus_cmdb.history import asset_row, end_relationships, keep_assets, rank, search_text
 from opsbus_cmdb.model import Asset
 from opsbus_cmdb.transfer.read import Given, Mistakes, Read
 from opsbus_cmdb.transfer.records import AssetLine, RelationshipLine, WindowLine
@@ -158,7 +158,8 @@ def _differences(row: dict[str, Any], line: AssetLine | RelationshipLine, names:
 def _next(row: dict[str, Any], changed: dict[str, Any], now: datetime) -> dict[str, Any]:
     after = row | changed
     place = rank(str(after["status"]), str(after["criticality"]))
-    return changed | {"version": row["version"] + 1, "updated_at": now, "valid_from": now, "rank": place}
+    derived = {"rank": place, "search": search_text(after)}
+    return changed | derived | {"version": row["version"] + 1, "updated_at": now, "valid_from": now}
 
 
 def _written(row: dict[str, Any], changed: dict[str, Any], order: Import, now: datetime) -> dict[str, Any]:
