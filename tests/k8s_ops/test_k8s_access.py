@@ -108,7 +108,7 @@ class Reviewing:
         self.asked.append((request.path, await request.json(), request.headers.get("Impersonate-User")))
         if code >= 400:
             return web.json_response({"kind": "Status", "code": code, "message": "no"}, status=code)
-        return web.json_response(self.body, status=code)
+        return web.json_response({"kind": "SubjectAccessReview", "metadata": {}, **self.body}, status=code)
 
 
 ASKED = {"verb": "get", "kind": "pods", "namespace": "shop"}
@@ -208,7 +208,7 @@ async def test_dead_and_slow_clusters_hold_up_nobody(
     assert found["items"][-1]["name"] == "live"  # the ones in trouble come first
     assert "in time" in rows["slow0"]["reason"]
     assert "credentials" in rows["closed"]["reason"]
-    assert "no JSON" in rows["html"]["reason"]
+    assert "no Kubernetes object" in rows["html"]["reason"]
     assert "cannot be reached" in rows["gone"]["reason"]
     assert took < 30  # not five times 60
 
