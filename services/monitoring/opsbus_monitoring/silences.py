@@ -1,6 +1,6 @@
 """Silences as Alertmanager has them: read, told apart, and the one that would mute all. No request is made here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, cast
 
@@ -18,12 +18,10 @@ _STRANGERS = ("zqxjvkwp", "ZqxjVkwp", "Zqxj-0.vk:9/kwp_1", "7304")
 """Values that no label has: a matcher that holds for one of them holds for nearly everything."""
 
 
-def row_of(silence: dict[str, Any], alerts: Iterable[AlertRow] | None, now: datetime) -> SilenceRow:
-    """A silence with what it mutes. ``alerts``: the gravest first; None: not known."""
+def row_of(silence: dict[str, Any], muted_by: Mapping[str, list[AlertRow]] | None, now: datetime) -> SilenceRow:
+    """A silence with what it mutes. ``muted_by``: as of ``by_silence``; None: not known."""
     ends, state = moment(silence["endsAt"]), state_of(silence)
-    muted = None
-    if alerts is not None and state != "expired":
-        muted = [row for row in alerts if silence["id"] in muting_ids(row)]
+    muted = muted_by.get(str(silence["id"]), []) if muted_by is not None and state != "expired" else None
     return SilenceRow(
         id=str(silence["id"]),
         state=state,
@@ -34,7 +32,7 @@ def row_of(silence: dict[str, Any], alerts: Iterable[AlertRow] | None, now: date
         ends_at=ends,
         ends_in_s=max(0, int((ends - now).total_seconds())) if state != "expired" else None,
         mutes=len(muted) if muted is not None else None,
-        alerts=list(dict.fromkeys(row.name for row in muted))[:ALERTS_NAMED] if muted else None,
+        alerts=list(dict.fromkeys(row.name[:100] for row in muted))[:ALERTS_NAMED] if muted else None,
         version=str(silence.get("updatedAt", "")),
     )
 
@@ -69,6 +67,15 @@ def matcher_bodies(matchers: Sequence[Matcher]) -> list[dict[str, Any]]:
         {"name": m.name, "value": m.value, "isRegex": "~" in m.op, "isEqual": not m.op.startswith("!")}
         for m in matchers
     ]
+
+
+def by_silence(alerts: Iterable[AlertRow]) -> dict[str, list[AlertRow]]:
+    """Silence to the alerts it mutes, in their order."""
+    found: dict[str, list[AlertRow]] = {}
+    for row in alerts:
+        for key in muting_ids(row):
+            found.setdefault(key, []).append(row)
+    return found
 
 
 def muting_ids(row: AlertRow) -> list[str]:
@@ -125,4 +132,4 @@ def mute_changes(rows: Iterable[AlertRow], silence_id: str | None = None) -> lis
 def alert_words(row: AlertRow) -> str:
     """``[critical] DiskFull {instance=db1}``, cut to be read."""
     where = ", ".join(f"{key}={value}" for key, value in row.labels.items())
-    return f"[{row.severity or 'none'}] {row.name} {{{where[:160]}}}"
+    return f"[{row.severity[:20] or 'none'}] {row.name[:100]} {{{where[:160]}}}"

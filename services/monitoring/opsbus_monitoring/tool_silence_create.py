@@ -18,6 +18,7 @@ from opsbus_monitoring.faults import asking, told
 from opsbus_monitoring.matchers import Matcher, parse_matchers
 from opsbus_monitoring.silencemodels import SilenceOutcome, span_in_words
 from opsbus_monitoring.silences import (
+    by_silence,
     covering,
     matcher_bodies,
     moment,
@@ -199,7 +200,7 @@ async def verify(alertmanager: Alertmanager, silence_id: str, matchers: list[Mat
     loud = [row for row in held if silence_id not in muting_ids(row)] if state_of(silence) == "active" else []
     return SilenceOutcome(
         outcome="created",
-        silence=row_of(silence, rows, now),
+        silence=row_of(silence, by_silence(rows), now),
         verified=state_of(silence) != "expired" and not loud,
         warnings=[f"{len(loud)} alerts that it is about are not muted yet"] if loud else [],
         as_of=now,

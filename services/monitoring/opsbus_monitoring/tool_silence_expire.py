@@ -14,7 +14,7 @@ from opsbus_monitoring.backend import BackendError
 from opsbus_monitoring.backends import Backends
 from opsbus_monitoring.faults import asking, told
 from opsbus_monitoring.silencemodels import SilenceOutcome
-from opsbus_monitoring.silences import matcher_texts, mute_changes, muting_ids, row_of, state_of
+from opsbus_monitoring.silences import by_silence, matcher_texts, mute_changes, muting_ids, row_of, state_of
 from opsbus_monitoring.tool_alerts import gravest_first, managed_alerts
 
 
@@ -53,7 +53,7 @@ async def expire_silence(
         return SilenceOutcome(outcome="unchanged", silence=row_of(silence, None, now), as_of=now)
     plan = plan_expiry(silence, rows, reason)
     if dry_run:
-        return SilenceOutcome(outcome="planned", silence=row_of(silence, rows, now), plan=plan, as_of=now)
+        return SilenceOutcome(outcome="planned", silence=row_of(silence, by_silence(rows), now), plan=plan, as_of=now)
     await ctx.confirm(plan, version=version, confirm=confirm)
     warnings = await end(alertmanager, silence_id)
     await ctx.emit(

@@ -14,7 +14,7 @@ from opsbus_monitoring.faults import asking
 from opsbus_monitoring.matchers import Matcher, parse_matchers
 from opsbus_monitoring.paging import page_of, require_cursor
 from opsbus_monitoring.silencemodels import SilenceList, SilenceRow
-from opsbus_monitoring.silences import row_of
+from opsbus_monitoring.silences import by_silence, row_of
 from opsbus_monitoring.tool_alerts import gravest_first, managed_alerts
 
 State = Literal["active", "pending", "expired"]
@@ -44,8 +44,8 @@ async def list_silences(
     alertmanager = ctx.state.alertmanager
     with asking():
         silences, alerts = await asyncio.gather(alertmanager.silences(), managed_alerts(alertmanager, now))
-        known = gravest_first(alerts)
-        rows = [row_of(silence, known, now) for silence in silences if _about(silence, wanted)]
+        muted = by_silence(gravest_first(alerts))
+        rows = [row_of(silence, muted, now) for silence in silences if _about(silence, wanted)]
     rows = [row for row in rows if created_by is None or row.created_by == created_by]
     counts: Counter[str] = Counter(row.state for row in rows)
     chosen = [row for row in rows if row.state in (state or ("active", "pending"))]
