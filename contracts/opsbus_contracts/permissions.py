@@ -108,8 +108,8 @@ def _edge() -> Grants:
             *_kv_watch("APIKEYS"),
             *_kv_watch("QUARANTINE"),
             *_kv_read("KEYS"),
-            *(f"$KV.{bucket}.>" for bucket in ("KEYUSE", "LIMITS", "SUBJECTKEYS")),
-            *(grant for bucket in ("KEYUSE", "LIMITS", "SUBJECTKEYS") for grant in _kv_read(bucket)),
+            *(f"$KV.{bucket}.>" for bucket in ("KEYUSE", "LIMITS", "SUBJECTKEYS", "TASKS")),
+            *(grant for bucket in ("KEYUSE", "LIMITS", "SUBJECTKEYS", "TASKS") for grant in _kv_read(bucket)),
             "$JS.API.STREAM.INFO.AUDIT",
         ),
         subscribe=("_INBOX.edge.>", "edge.*.session", "edge.*.cancel", "event.*.resource_updated"),
@@ -228,6 +228,7 @@ def _operator() -> Grants:
         "KV_QUARANTINE",
         "KV_LIMITS",
         "KV_SUBJECTKEYS",
+        "KV_TASKS",
         "OBJ_BLOBS",
     )
     return Grants(

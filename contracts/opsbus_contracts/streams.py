@@ -88,6 +88,7 @@ LIMITS = BucketSpec("LIMITS", "Token buckets from which edges lease.", 2 * DAY_S
 SUBJECTKEYS = BucketSpec(
     "SUBJECTKEYS", "Keys of personal data in the record; one that is gone forgets a person.", 0.0, rollup=True
 )
+TASKS = BucketSpec("TASKS", "Calls that clients poll for: state, questions, results.", DAY_S, max_bytes=1024**3)
 BUCKETS: tuple[BucketSpec, ...] = (
     CATALOG,
     KEYS,
@@ -100,6 +101,7 @@ BUCKETS: tuple[BucketSpec, ...] = (
     QUARANTINE,
     LIMITS,
     SUBJECTKEYS,
+    TASKS,
 )
 
 BLOBS = ObjectStoreSpec("BLOBS", "Results too large for a message.", DAY_S, 8 * 1024**3)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from opsbus_contracts import access, audit, calls, catalog, errors, events, sessions
+from opsbus_contracts import access, audit, calls, catalog, errors, events, sessions, tasks
 
 
 class Kind(StrEnum):
@@ -93,7 +93,7 @@ SUBJECTS: tuple[Subject, ...] = (
         "edge",
         calls.Cancel,
         (),
-        "the HTTP client of a forwarded request has gone",
+        "the HTTP client of a forwarded request has gone, or wants a task of that edge ended (which is answered)",
     ),
     Subject(
         "audit.<service>.<stage>",
@@ -179,6 +179,12 @@ SUBJECTS: tuple[Subject, ...] = (
         "who or what is shut out, and why",
     ),
     Subject("$KV.LIMITS.<limit>.<digest>", Kind.KV, "edge", "edge", None, (), "a token bucket that edges lease from"),
+    Subject("$KV.TASKS.task.<digest>", Kind.KV, "edge", "edge", tasks.Task, (), "a call that its client polls for"),
+    Subject(
+        "$KV.TASKS.result.<digest>", Kind.KV, "edge", "edge", None, (), "a task's result: the MCP result, byte for byte"
+    ),
+    Subject("$KV.TASKS.caller.<digest>", Kind.KV, "edge", "edge", tasks.TasksOfCaller, (), "the tasks that one has"),
+    Subject("$KV.TASKS.edge.<instance>", Kind.KV, "edge", "edge", None, (), "a sign of life of an edge"),
     Subject(
         "$KV.SUBJECTKEYS.<kind>.<id>",
         Kind.KV,

@@ -29,14 +29,23 @@ EVIL = b'{"evil": true}'
 SETTLE_S = 0.3
 
 HOME: dict[str, frozenset[str]] = {
-    "edge": frozenset({"KV_KEYUSE", "KV_LIMITS", "KV_SUBJECTKEYS"}),
+    "edge": frozenset({"KV_KEYUSE", "KV_LIMITS", "KV_SUBJECTKEYS", "KV_TASKS"}),
     "keeper": frozenset({"KV_APIKEYS", "KV_QUARANTINE", "KV_SUBJECTKEYS"}),
     "approvals": frozenset({"KV_DECISIONS"}),
 }
 """Buckets of which an identity may write every key."""
 READS: dict[str, frozenset[str]] = {
     "edge": frozenset(
-        {"KV_CATALOG", "KV_APIKEYS", "KV_QUARANTINE", "KV_KEYS", "KV_KEYUSE", "KV_LIMITS", "KV_SUBJECTKEYS"}
+        {
+            "KV_CATALOG",
+            "KV_APIKEYS",
+            "KV_QUARANTINE",
+            "KV_KEYS",
+            "KV_KEYUSE",
+            "KV_LIMITS",
+            "KV_SUBJECTKEYS",
+            "KV_TASKS",
+        }
     ),
     "auditor": frozenset({"AUDIT", "CHECKPOINTS", "KV_CATALOG", "KV_SUBJECTKEYS"}),
     "witness": frozenset({"AUDIT", "CHECKPOINTS"}),
@@ -77,6 +86,8 @@ KEYS = (
     Key("KV_QUARANTINE", "$KV.QUARANTINE.caller.0123", ("keeper",)),
     Key("KV_LIMITS", "$KV.LIMITS.global.0123", ("edge",)),
     Key("KV_SUBJECTKEYS", "$KV.SUBJECTKEYS.key.0123", ("edge", "keeper")),
+    Key("KV_TASKS", "$KV.TASKS.task.0123", ("edge",)),
+    Key("KV_TASKS", "$KV.TASKS.result.0123", ("edge",)),
     Key("KV_IDEMPOTENCY", "$KV.IDEMPOTENCY.cmdb.0123", ("cmdb",)),
     Key("KV_CONFIRMATIONS", "$KV.CONFIRMATIONS.cmdb.0123", ("cmdb",)),
     Key("KV_IDEMPOTENCY", "$KV.IDEMPOTENCY.k8s.0123", ("k8s",)),
@@ -299,7 +310,7 @@ async def test_what_an_identity_is_for_works(bus: Bus, identity: str) -> None:
     for stream in READS[identity]:
         if stream == "KV_KEYS" or (stream == "AUDIT" and identity == "audit"):
             continue  # read key by key, and by a durable consumer
-        if stream in ("KV_KEYUSE", "KV_LIMITS", "KV_SUBJECTKEYS"):
+        if stream in ("KV_KEYUSE", "KV_LIMITS", "KV_SUBJECTKEYS", "KV_TASKS"):
             await js.key_value(stream.removeprefix("KV_"))
             continue
         subscription = await js.subscribe("", stream=stream, ordered_consumer=True)
@@ -312,8 +323,8 @@ LISTENED = (
     ">", "*", "*.>", "_INBOX.>", "_INBOX.*", "_INBOX.edge.>", "_INBOX.cmdb.>", "_INBOX.k8s.>", "_INBOX.keeper.>",
     "tool.>", "tool.*.*", "tool.cmdb.*", "tool.k8s.*", "tool.k8s.get_pods", "mcp.>", "mcp.cmdb.*", "shadow.>",
     "shadow.k8s.*", "cancel.>", "cancel.*", "audit.>", "audit.edge.*", "checkpoint.>", "$KV.>", "$KV.KEYS.>",
-    "$KV.APIKEYS.>", "$KV.SUBJECTKEYS.>", "$KV.CONFIRMATIONS.>", "$O.>", "$JS.>", "$JS.API.>", "$JS.ACK.>",
-    "$JS.EVENT.>", "$SYS.>", "$SRV.>", "edge.>", "event.>",
+    "$KV.APIKEYS.>", "$KV.SUBJECTKEYS.>", "$KV.TASKS.>", "$KV.CONFIRMATIONS.>", "$O.>", "$JS.>", "$JS.API.>",
+    "$JS.ACK.>", "$JS.EVENT.>", "$SYS.>", "$SRV.>", "edge.>", "event.>",
 )  # fmt: skip
 SAID = (
     "tool.cmdb.query_assets", "tool.k8s.get_pods", "mcp.cmdb.resources_read", "shadow.k8s.get_pods", "cancel.cmdb",

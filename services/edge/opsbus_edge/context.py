@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from nats.aio.client import Client
 
@@ -25,6 +26,9 @@ from opsbus_edge.settings import EdgeSettings
 from opsbus_edge.sign_in.endpoint import SignIn
 from opsbus_edge.signing import SigningKey
 from opsbus_edge.tracing import Tracing
+
+if TYPE_CHECKING:
+    from opsbus_edge.tasks import Desk
 
 
 @dataclass(slots=True)
@@ -55,6 +59,8 @@ class Edge:
     shut_out: ShutOut
     sign_in: SignIn | None = None
     """``POST /auth/token``; None without a directory."""
+    tasks: "Desk | None" = None
+    """Calls that clients poll for; None: every call is waited for."""
     refusals: Refusals | None = None
     """Told of every request without a good proof."""
     drain: asyncio.Event = field(default_factory=asyncio.Event)

@@ -48,6 +48,7 @@ from opsbus_edge.settings import EdgeSettings
 from opsbus_edge.sign_in.build import directory, session_tokens, sign_in
 from opsbus_edge.sign_in.tokens import SessionTokens
 from opsbus_edge.signing import SigningKey
+from opsbus_edge.tasks import Desk, Runner, TaskStore
 from opsbus_edge.tracing import Tracing
 
 log = logs.get("edge")
@@ -151,6 +152,7 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
             authenticator=authenticator,
             api_keys=api_keys,
             signing=signing,
+            tasks=await _tasks(settings, nc, instance, catalog, pipeline, stack),
             refusals=_refusals(settings, nc, stack),
             sign_in=sign_in(settings, asked, tokens, nc, metrics),
         )
@@ -270,6 +272,18 @@ def _refusals(settings: EdgeSettings, nc: Client, stack: AsyncExitStack) -> Refu
     refusals.start()
     stack.push_async_callback(refusals.stop)
     return refusals
+
+
+async def _tasks(
+    settings: EdgeSettings, nc: Client, instance: str, catalog: Catalog, pipeline: Pipeline, stack: AsyncExitStack
+) -> Desk | None:
+    if not settings.task_after_s:
+        return None
+    store = TaskStore(nc, instance)
+    runner = Runner(nc, instance, catalog, pipeline, store, settings)
+    await runner.start()
+    stack.push_async_callback(runner.stop, settings.drain_timeout_s)
+    return Desk(store, runner, instance, settings.task_ttl_s)
 
 
 async def _signing(settings: EdgeSettings, nc: Client, minter: Minter, stack: AsyncExitStack) -> SigningKey:

@@ -19,7 +19,8 @@ from opsbus_edge import jsonin
 from opsbus_edge.catalog import Catalog, ToolEntry
 from opsbus_edge.model import Caller, Request
 
-LANE = frozenset({"tools/call", "tools/list"})
+TASKS = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
+LANE = frozenset({"tools/call", "tools/list"}) | TASKS
 _LOG_LEVELS = frozenset({"debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"})
 _LOG_LEVEL = "io.modelcontextprotocol/logLevel"
 _TEXT_MAX = 200

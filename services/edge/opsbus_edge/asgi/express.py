@@ -13,7 +13,7 @@ from opsbus_contracts.errors import ErrorBody, ErrorCode
 from opsbus_edge import jsonin
 from opsbus_edge.answers import error_of, is_protocol_error, to_jsonrpc_error, to_tool_result
 from opsbus_edge.asgi import splice
-from opsbus_edge.asgi.envelope import Envelope, accepts, parse, to_request, wanted
+from opsbus_edge.asgi.envelope import TASKS, Envelope, accepts, parse, to_request, wanted
 from opsbus_edge.asgi.exchange import Exchange
 from opsbus_edge.asgi.http import (
     App,
@@ -28,11 +28,13 @@ from opsbus_edge.asgi.http import (
     replay,
 )
 from opsbus_edge.asgi.oauth import step_up
+from opsbus_edge.asgi.tasks import answer_task, created
 from opsbus_edge.catalog import InvalidCursorError
 from opsbus_edge.context import Edge
 from opsbus_edge.mcp_face.elicitation import not_declared
 from opsbus_edge.model import Caller, OnMessage, Reply, Request, error_body
 from opsbus_edge.seal import BadStateError, binding_of
+from opsbus_edge.tasks import Handle, declares
 
 log = logs.get("edge")
 
@@ -80,6 +82,9 @@ class Express:
             return
         if envelope is not None and envelope.method == "tools/list":
             await self._list(envelope, caller, send)
+        elif envelope is not None and envelope.method in TASKS and self._edge.tasks is not None:
+            address = client_address(scope)
+            await answer(send, *await answer_task(self._edge, self._edge.tasks, envelope, headers, caller, address))
         elif envelope is not None and request is not None:
             request.address = client_address(scope)
             await self._call(envelope, request, receive, send)
@@ -119,8 +124,18 @@ class Express:
             if refused is not None:
                 await exchange.finish(*_rpc_error(envelope.id, refused))
                 return
-            reply = await self._edge.pipeline.run(request, _forwarder(envelope, request, exchange))
-            await exchange.finish(*self._answer(envelope, request, reply))
+            reply = await self._run(request, _forwarder(envelope, request, exchange))
+            if isinstance(reply, Handle):
+                await exchange.finish(200, splice.response(envelope.id, created(reply)))
+            else:
+                await exchange.finish(*self._answer(envelope, request, reply))
+
+    async def _run(self, request: Request, on_message: OnMessage | None) -> Reply | Handle:
+        """Clients that can poll get a task when the call takes long."""
+        tasks = self._edge.tasks
+        if tasks is not None and declares(request.client.capabilities):
+            return await tasks.runner.run(request, on_message)
+        return await self._edge.pipeline.run(request, on_message)
 
     def _unseal(self, request: Request) -> ErrorBody | None:
         if request.request_state is None:

@@ -51,7 +51,7 @@ class McpApplication:
         self._logs = EventLogs()
         settings = self._face.settings
         self._manager = StreamableHTTPSessionManager(
-            build_server(self._face, self._changes),
+            build_server(self._face, self._changes, tasks=edge.tasks is not None),
             event_store=self._logs,
             retry_interval=RETRY_MS,
             session_idle_timeout=settings.session_idle_s,

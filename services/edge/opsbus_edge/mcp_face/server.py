@@ -20,6 +20,7 @@ from opsbus_edge.mcp_face.listings import list_page
 from opsbus_edge.mcp_face.operations import operate
 from opsbus_edge.mcp_face.sessions import session_of
 from opsbus_edge.mcp_face.subscriptions import Changes, listen, subscribe, unsubscribe
+from opsbus_edge.tasks import EXTENSION
 
 INSTRUCTIONS = (
     "Tools of this server act on the company's real systems. A tool's name begins with the service that owns it. "
@@ -41,13 +42,19 @@ class EdgeServer(Server[Any]):
         extensions: dict[str, dict[str, Any]] | None = None,
     ) -> InitializationOptions:
         changes = NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
-        return super().create_initialization_options(
+        options = super().create_initialization_options(
             notification_options or changes, experimental_capabilities, extensions
         )
+        options.capabilities.extensions = None  # tasks are of the modern era alone
+        return options
 
 
-def build_server(face: Face, changes: Changes) -> EdgeServer:
-    """The server: handlers for every method that clients may call."""
+def build_server(face: Face, changes: Changes, *, tasks: bool = False) -> EdgeServer:
+    """The server: handlers for every method that clients may call.
+
+    Args:
+        tasks: Whether calls may become tasks. Their methods are answered before the SDK (asgi/tasks.py).
+    """
     # At level info the SDK writes session ids, several lines for each session.
     logging.getLogger("mcp").setLevel(logging.WARNING)
     server = EdgeServer(
@@ -58,6 +65,8 @@ def build_server(face: Face, changes: Changes) -> EdgeServer:
         cache_hints=_cache_hints(face),
         get_tool_input_schema=_param_header_schema(face.edge),
     )
+    if tasks:
+        server.extensions[EXTENSION] = {}
     for method, params_type, handler in (*_lists(face), *_operations(face), *_subscriptions(face, changes)):
         server.add_request_handler(method, params_type, handler)
     server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, _set_level)

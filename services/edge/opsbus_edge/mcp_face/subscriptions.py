@@ -27,12 +27,13 @@ from opsbus_contracts.catalog import ResourceSpec
 from opsbus_contracts.errors import ErrorCode
 from opsbus_contracts.events import Event
 from opsbus_contracts.events import ResourceUpdated as Updated
-from opsbus_edge.answers import LEGACY
-from opsbus_edge.mcp_face.exchange import Ctx, caller_of
+from opsbus_edge.answers import LEGACY, MODERN
+from opsbus_edge.mcp_face.exchange import Ctx, caller_of, exchange_of
 from opsbus_edge.mcp_face.face import Face
-from opsbus_edge.mcp_face.failures import refuse
+from opsbus_edge.mcp_face.failures import refuse, rpc_error
 from opsbus_edge.mcp_face.sessions import SUBSCRIPTIONS_MAX, Session, session_of
 from opsbus_edge.model import Caller
+from opsbus_edge.tasks import declares, missing
 
 log = logs.get("edge")
 
@@ -150,7 +151,16 @@ async def _notify(session: Session, event: ServerEvent) -> None:
 
 
 async def listen(face: Face, changes: Changes, ctx: Ctx, params: SubscriptionsListenRequestParams) -> Any:
-    """``subscriptions/listen``: honours what the caller may see; the acknowledgement says which part that is."""
+    """``subscriptions/listen``: honours what the caller may see; the acknowledgement says which part that is.
+
+    Tasks are polled, not told of: their ids are never acknowledged.
+
+    Raises:
+        MCPError: it asks for tasks and does not declare the extension.
+    """
+    wanted = (ctx.params or {}).get("notifications")
+    if isinstance(wanted, dict) and wanted.get("taskIds") and not declares(_capabilities(face, ctx)):
+        raise rpc_error(missing(), MODERN)
     asked = params.notifications.resource_subscriptions
     if asked:
         caller = caller_of(face.edge, ctx)
@@ -158,6 +168,10 @@ async def listen(face: Face, changes: Changes, ctx: Ctx, params: SubscriptionsLi
         notifications = params.notifications.model_copy(update={"resource_subscriptions": honoured})
         params = params.model_copy(update={"notifications": notifications})
     return await changes.listen(ctx, params)
+
+
+def _capabilities(face: Face, ctx: Ctx) -> dict[str, Any]:
+    return exchange_of(face.edge, ctx).client.capabilities
 
 
 async def subscribe(face: Face, ctx: Ctx, params: SubscribeRequestParams) -> EmptyResult:

@@ -10,6 +10,7 @@ from opsbus_edge.settings.oauth import OAuthSettings
 from opsbus_edge.settings.policy import PolicySettings
 from opsbus_edge.settings.record import RecordSettings
 from opsbus_edge.settings.sign_in import ANONYMOUS_IN_WORDS, SignInSettings
+from opsbus_edge.settings.tasks import TaskSettings
 from opsbus_edge.settings.tls import TlsSettings
 
 __all__ = ["ANONYMOUS_IN_WORDS", "EdgeSettings"]
@@ -23,6 +24,7 @@ class EdgeSettings(
     DirectorySettings,
     PolicySettings,
     LimitSettings,
+    TaskSettings,
     RecordSettings,
 ):
     """Settings of one edge. Files with keys are read once, at the start, unless a setting says otherwise."""
