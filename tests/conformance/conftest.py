@@ -6,8 +6,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -94,26 +94,52 @@ async def inspector() -> Path:
 
 
 @pytest.fixture
-async def edge_url(bus: Bus, run_worker: Any, tmp_path: Path) -> AsyncIterator[str]:
-    """An edge open to all, as the suite needs it; it lets clients poll for what takes over half a second."""
+def start_edge(bus: Bus, tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[str]]:
+    """``async with start_edge(**settings) as url``: an edge open to all, as the suite needs it."""
     (tmp_path / "identity.pem").write_bytes(bus.signer.pem())
     (tmp_path / "seal.key").write_text("0123456789abcdef0123456789abcdef-of-the-tests\n")
-    settings = EdgeSettings(
-        nats_url=bus.url,
-        nats_seed_file=bus.credentials("edge"),
-        identity_key_file=tmp_path / "identity.pem",
-        seal_key_file=tmp_path / "seal.key",
-        http_port=0,
-        allow_anonymous=ANONYMOUS_IN_WORDS,
-        anonymous_roles=["admin"],
-        sse_poll_after_s=0.5,
-        drain_timeout_s=2,
-    )
+
+    @asynccontextmanager
+    async def start(**more: Any) -> AsyncIterator[str]:
+        settings = EdgeSettings(
+            **{
+                "nats_url": bus.url,
+                "nats_seed_file": bus.credentials("edge"),
+                "identity_key_file": tmp_path / "identity.pem",
+                "seal_key_file": tmp_path / "seal.key",
+                "http_port": 0,
+                "allow_anonymous": ANONYMOUS_IN_WORDS,
+                "anonymous_roles": ["admin"],
+                "drain_timeout_s": 2,
+            }
+            | more
+        )
+        async with running_edge(settings) as edge, serving(edge) as url:
+            yield url
+
+    return start
+
+
+@pytest.fixture
+async def edge_url(run_worker: Any, start_edge: Callable[..., AbstractAsyncContextManager[str]]) -> AsyncIterator[str]:
+    """An edge with the fixture workers; it lets clients poll for what takes over half a second."""
     async with AsyncExitStack() as stack:
         for name in ("fixtures_worker", "json_worker"):
             await stack.enter_async_context(run_worker(load_worker(name).worker))
-        edge = await stack.enter_async_context(running_edge(settings))
-        yield await stack.enter_async_context(serving(edge))
+        yield await stack.enter_async_context(start_edge(sse_poll_after_s=0.5))
+
+
+@pytest.fixture
+def task_workers() -> tuple[Any, ...]:
+    """Workers with the tools that the scenarios for tasks ask for."""
+    found: tuple[Any, ...] = load_worker("task_workers").WORKERS
+    return found
+
+
+@pytest.fixture
+def node() -> Path:
+    """The program."""
+    return NODE
 
 
 @pytest.fixture

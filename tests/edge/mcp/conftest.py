@@ -156,7 +156,14 @@ def connect() -> Connect:
 
 
 VERSION = "2026-07-28"
-NAMES = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMES = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    "tasks/get": "taskId",
+    "tasks/update": "taskId",
+    "tasks/cancel": "taskId",
+}
 
 
 def envelope(method: str, params: dict[str, Any], capabilities: dict[str, Any] | None) -> dict[str, Any]:
@@ -285,8 +292,8 @@ class Process:
 
 
 @pytest.fixture
-def spawn_edge(bus: Bus, run_edge: RunEdge, tmp_path: Path) -> Callable[[], Process]:
-    """``async with spawn_edge() as process``: an edge that can be killed."""
+def spawn_edge(bus: Bus, run_edge: RunEdge, tmp_path: Path) -> Callable[..., Process]:
+    """``async with spawn_edge(OPSBUS_EDGE_X="y") as process``: an edge that can be killed."""
     environment = {
         "PATH": os.environ["PATH"],
         "NATS_URL": bus.url,
@@ -298,4 +305,4 @@ def spawn_edge(bus: Bus, run_edge: RunEdge, tmp_path: Path) -> Callable[[], Proc
         "OPSBUS_LOG_LEVEL": "warning",
     }
     numbers = itertools.count()
-    return lambda: Process(environment, tmp_path / f"ready-{next(numbers)}.json")
+    return lambda **more: Process(environment | more, tmp_path / f"ready-{next(numbers)}.json")
