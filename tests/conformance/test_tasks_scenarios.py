@@ -38,7 +38,11 @@ async def tasks_url(run_worker, task_workers, start_edge):
         url = await stack.enter_async_context(start_edge(task_after_s=0.3))
         client = await stack.enter_async_context(ClientSession(auto_decompress=False))
         app = web.Application()
-        app.router.add_route("*", "/mcp", lambda request: passed_on(client, f"{url}/mcp", request))
+
+        async def handle(request):
+            return await passed_on(client, f"{url}/mcp", request)
+
+        app.router.add_route("*", "/mcp", handle)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

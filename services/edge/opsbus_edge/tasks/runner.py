@@ -278,14 +278,18 @@ class Runner:
         running.task = task
 
     async def _beat(self) -> None:
+        silent = False
         while True:
             try:
                 await self._store.beat()
                 self._beaten = True
                 for running in list(self._running.values()):
                     await self._tell_progress(running)
+                silent = False
             except STORE_ERRORS as error:
-                log.warning("no sign of life could be given", error=str(error)[:200] or type(error).__name__)
+                if not silent:
+                    log.warning("no sign of life could be given", error=str(error)[:200] or type(error).__name__)
+                silent = True
             await asyncio.sleep(BEAT_S)
 
     async def _tell_progress(self, running: Running) -> None:
