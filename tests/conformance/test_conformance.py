@@ -21,7 +21,7 @@ ALSO = {
     "2025-11-25": {"json-schema-2020-12", "server-session-lifecycle", "server-sse-polling"},
     "2026-07-28": {"json-schema-2020-12", "http-header-validation", "http-custom-header-server-validation"},
 }
-"""Not scored by the suite, and ours to pass all the same. Those of tasks: test_tasks_scenarios.py. Others: not declared."""
+"""Not scored by the suite, and ours to pass all the same. Tasks: test_tasks_scenarios.py. Others: not declared."""
 FINE = {"SUCCESS", "INFO"}
 
 
