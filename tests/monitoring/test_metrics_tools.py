@@ -321,6 +321,15 @@ async def test_a_system_without_metadata_is_searched_all_the_same(served: Any) -
     assert any("types and help are not known" in warning for warning in page["warnings"])
 
 
+async def test_a_system_that_only_answers_queries_says_so(served: Any) -> None:
+    ask = await served(answers(query=vector()))
+    for tool, what in (("get_targets", "no scrape targets"), ("get_rules", "no rules")):
+        error = (await ask(tool)).error
+        assert error.code is ErrorCode.NOT_FOUND
+        assert what in error.message
+        assert "Thanos" in error.hint
+
+
 def plain(status: int, body: str, kind: str = "application/json") -> Handler:
     async def handler(request: web.Request) -> web.Response:
         return web.Response(status=status, text=body, content_type=kind)

@@ -190,7 +190,10 @@ async def test_a_matcher_of_nothing_is_planned_with_a_warning(ask: Any) -> None:
     nothing = {**CHECKOUT, "matchers": ['alertname="ChekoutHighErrorRate"'], "dry_run": True}
     plan = (await ask("create_silence", **nothing)).structured["plan"]
     assert plan["changes"] == []
-    assert any("misspelt" in warning for warning in plan["warnings"])
+    assert any('did you mean alertname="CheckoutHighErrorRate"?' in warning for warning in plan["warnings"])
+    far = {**nothing, "matchers": ['alertname="Zzz"']}
+    warnings = (await ask("create_silence", **far)).structured["plan"]["warnings"]
+    assert any("misspelt" in warning for warning in warnings)
 
 
 async def test_planned_work_begins_later(ask: Any) -> None:

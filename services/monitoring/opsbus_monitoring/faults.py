@@ -56,8 +56,12 @@ def each(make: Callable[[Raw], Made], items: Iterable[Raw], system: str) -> list
 
 
 @contextmanager
-def asking(*, writes: bool = False) -> Iterator[None]:
+def asking(*, writes: bool = False, lacks: str = "") -> Iterator[None]:
     """Around requests to a backend: what they raise becomes a ToolError.
+
+    Args:
+        writes: The requests change something.
+        lacks: What a system that answers "not found" does not have: ``scrape targets``.
 
     Raises:
         ToolError: for every BackendError.
@@ -65,4 +69,12 @@ def asking(*, writes: bool = False) -> Iterator[None]:
     try:
         yield
     except BackendError as error:
+        if lacks and error.code == "not_found":
+            raise ToolError(
+                ErrorCode.NOT_FOUND,
+                f"the system behind {error.system}'s address has no {lacks}",
+                hint="Thanos, Mimir and others answer queries only: ask the Prometheus or agent that scrapes.",
+                details={"system": error.system},
+                executed=Executed.NO,
+            ) from error
         raise told(error, writes=writes) from error

@@ -42,7 +42,7 @@ async def get_rules(
     """
     now = datetime.now(UTC)
     require_cursor(cursor)
-    with asking():
+    with asking(lacks="rules"):
         groups = await ctx.state.prometheus.rule_groups()
     known = each(row_of, [(rule, str(found.get("name", ""))) for found in groups for rule in found["rules"]], SYSTEM)
     _require_known(known, name, group)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from opsbus import Context, ErrorCode, Plan, ToolError, Undo
+from opsbus.toolerror import near
 from opsbus.when import parse_when, seconds_of
 from opsbus_monitoring.alertmanager import Alertmanager
 from opsbus_monitoring.alertmodels import AlertRow
@@ -161,7 +162,7 @@ async def plan_silence(
         summary=f"Silence {{{', '.join(texts)}}} {window.words} ({reason})",
         changes=mute_changes(fresh),
         blast_radius=_radius(fresh, held, known),
-        warnings=[*_obstacles(fresh, held, known), *_alike(silences, matchers), *unread],
+        warnings=[*_obstacles(matchers, fresh, held, known), *_alike(silences, matchers), *unread],
     )
     kinds = sorted({(row.name, row.severity) for row in fresh})
     return plan, sha256(repr(kinds).encode()).hexdigest()[:16]
@@ -235,7 +236,9 @@ def _radius(fresh: list[AlertRow], held: list[AlertRow], known: list[AlertRow]) 
     return "; ".join([*parts, "whoever is on call for them is not told"])
 
 
-def _obstacles(fresh: list[AlertRow], held: list[AlertRow], known: list[AlertRow]) -> list[str]:
+def _obstacles(
+    matchers: list[Matcher], fresh: list[AlertRow], held: list[AlertRow], known: list[AlertRow]
+) -> list[str]:
     warnings = []
     grave = sorted({row.name for row in fresh if row.severity in ("critical", "page")})
     if grave:
@@ -245,8 +248,23 @@ def _obstacles(fresh: list[AlertRow], held: list[AlertRow], known: list[AlertRow
     if any(row.name.lower() in _WATCHDOGS for row in fresh):
         warnings.append("it mutes the alert that proves that alerting works: whoever waits for it will be paged")
     if not held:
-        warnings.append("no alert matches now: a misspelt matcher? monitoring_get_alerts shows the labels there are")
+        meant = _meant(matchers, known)
+        warnings.append(
+            f"no alert matches now: did you mean {' or '.join(meant)}?"
+            if meant
+            else "no alert matches now: a misspelt matcher? monitoring_get_alerts shows the labels there are"
+        )
     return warnings
+
+
+def _meant(matchers: list[Matcher], known: list[AlertRow]) -> list[str]:
+    """Values that alerts have, near to those no alert has."""
+    meant = []
+    for matcher in matchers:
+        values = {row.all_labels().get(matcher.name, "") for row in known} - {""}
+        if matcher.op == "=" and matcher.value not in values:
+            meant += [f'{matcher.name}="{value}"' for value in near(matcher.value, sorted(values), 1)]
+    return meant
 
 
 def _alike(silences: list[dict[str, Any]], matchers: list[Matcher]) -> list[str]:

@@ -45,7 +45,7 @@ async def get_targets(
     now = datetime.now(UTC)
     wanted = parse_matchers(matchers or [])
     require_cursor(cursor)
-    with asking():
+    with asking(lacks="scrape targets"):
         raw = await ctx.state.prometheus.targets()
     targets = list(zip(each(row_of, raw, SYSTEM), raw, strict=True))
     jobs = {row.job for row, _ in targets}
