@@ -111,4 +111,7 @@ AUDIT_STORE = ConsumerSpec("AUDIT", "audit-store", "The audit worker's place in 
 AUDIT_SINK = ConsumerSpec(
     "AUDIT", "audit-sink", "The place in the record of what copies it to a search engine.", "audit", 30.0, 2_000
 )
-CONSUMERS: tuple[ConsumerSpec, ...] = (AUDIT_STORE, AUDIT_SINK)
+CMDB_EVENTS = ConsumerSpec(
+    "EVENTS", "cmdb-events", "What the CMDB has learned of what others saw.", "cmdb", 30.0, 1_000
+)
+CONSUMERS: tuple[ConsumerSpec, ...] = (AUDIT_STORE, AUDIT_SINK, CMDB_EVENTS)

@@ -1,24 +1,30 @@
 """Wiring: which inventory, which tools, resources and prompts. What they do lives in the modules named here."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from opsbus import ToolError, Worker
+from opsbus import ToolError, Worker, tasks
+from opsbus.logs import get as get_log
+from opsbus.nats_client import close, connect
 from opsbus.settings import SettingsError
 from opsbus_cmdb import prompts, seed
 from opsbus_cmdb.asset_tools import asset_record, assets_overview, query_assets
 from opsbus_cmdb.change_tools import get_change_records
 from opsbus_cmdb.change_write_tools import cancel_change, create_change
 from opsbus_cmdb.conflict_tools import check_change_conflicts
+from opsbus_cmdb.drift_tools import detect_drift
 from opsbus_cmdb.http_inventory import HttpInventory
 from opsbus_cmdb.impact_tools import get_impact
 from opsbus_cmdb.inventory import Inventory
+from opsbus_cmdb.learning import learn_for_ever
 from opsbus_cmdb.owner_tools import who_owns
 from opsbus_cmdb.settings import CmdbSettings
 from opsbus_cmdb.status_tools import ASSETS_URI, update_asset_status
 from opsbus_cmdb.store import EmbeddedInventory
 from opsbus_cmdb.topology_tools import get_service_topology
 
+NAME = "cmdb"
 READ = "cmdb:read"
 WRITE = "cmdb:write"
 
@@ -32,7 +38,17 @@ async def open_inventory(settings: CmdbSettings) -> AsyncIterator[Inventory]:
             yield remote
         return
     async with _filled_store(settings) as store:
-        yield store
+        if settings.shadow or not settings.learn:
+            yield store
+            return
+        # A connection of its own: calls are drained to their end while this one is still reading.
+        client = await connect(settings, NAME, name=f"{NAME}-learning")
+        learning = asyncio.create_task(learn_for_ever(client, store, get_log(NAME, part="learning")))
+        try:
+            yield store
+        finally:
+            await tasks.end(learning)
+            await close(client)
 
 
 @asynccontextmanager
@@ -54,7 +70,7 @@ async def _filled_store(settings: CmdbSettings) -> AsyncIterator[EmbeddedInvento
 def build() -> Worker:
     """A worker with everything the CMDB offers."""
     made = Worker(
-        "cmdb",
+        NAME,
         version="0.1.0",
         title="CMDB",
         description="Assets, their owners, states and dependencies, and the changes made to them.",
@@ -67,6 +83,7 @@ def build() -> Worker:
     made.tool(permission=READ, read_only=True, title="Conflicts of a change")(check_change_conflicts)
     made.tool(permission=READ, read_only=True, title="What would be hit")(get_impact)
     made.tool(permission=READ, read_only=True, title="Who owns it")(who_owns)
+    made.tool(permission=READ, read_only=True, title="What runs against what is recorded")(detect_drift)
     made.tool(permission=WRITE, destructive=True, title="Set an asset's status", plans=True)(update_asset_status)
     made.tool(permission=WRITE, title="Record a change", plans=True)(create_change)
     made.tool(permission=WRITE, destructive=True, title="Cancel a change", plans=True)(cancel_change)

@@ -17,6 +17,7 @@ from opsbus_cmdb.http_api import ASSETS, CANCELLATION, CHANGES, FILTER, TOPOLOGY
 from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
 from opsbus_cmdb.model import Asset, Change
 from opsbus_cmdb.query import AssetQuery, Cancellation, ChangeDraft, ChangeQuery, StatusChange, TopologyQuery
+from opsbus_cmdb.workloads import Workload
 from opsbus_contracts import Executed
 
 M = TypeVar("M", bound=BaseModel)
@@ -127,6 +128,10 @@ class HttpInventory:
     async def get_change(self, number: str) -> Change:
         """See Inventory."""
         return await self._get(f"{CHANGES}/{quote(number, safe='')}", Change)
+
+    async def workloads(self, namespaces: list[str]) -> list[Workload] | None:
+        """See Inventory: this API has none."""
+        return None
 
     async def create_change(self, draft: ChangeDraft) -> Change:
         """See Inventory."""

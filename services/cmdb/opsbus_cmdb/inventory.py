@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from opsbus_cmdb.model import Asset, Change, Relationship, Window
 from opsbus_cmdb.query import AssetQuery, Cancellation, ChangeDraft, ChangeQuery, StatusChange, TopologyQuery
+from opsbus_cmdb.workloads import Workload
 
 
 class Group(BaseModel):
@@ -95,6 +96,10 @@ class Inventory(Protocol):
 
     async def get_change(self, number: str) -> Change:
         """A change by number."""
+        ...
+
+    async def workloads(self, namespaces: list[str]) -> list[Workload] | None:
+        """What Kubernetes was last seen to run there; None: such facts are not kept."""
         ...
 
     async def create_change(self, draft: ChangeDraft) -> Change:

@@ -36,6 +36,9 @@ class CmdbSettings(Settings):
         default_factory=lambda: SecretStr(_environment("DATABASE_URL", DATABASE_URL)),
         description="The embedded store: sqlite:///file or postgresql://...; also DATABASE_URL.",
     )
+    learn: bool = Field(
+        default=True, description="Learn from the Kubernetes worker's events what runs (the embedded store only)."
+    )
     seed: str = Field(default="", description="Fill an empty embedded store with this practice estate: shop.")
 
     @field_validator("url")

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from opsbus import ToolError
 from opsbus.database import open_engine
-from opsbus_cmdb import asset_store, change_store, tables, topology_store
+from opsbus_cmdb import asset_store, change_store, tables, topology_store, workloads
 from opsbus_cmdb.faults import unavailable
 from opsbus_cmdb.history import asset_row
 from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
@@ -19,6 +19,7 @@ from opsbus_cmdb.migrations.upgrade import migrate
 from opsbus_cmdb.model import Asset, Change
 from opsbus_cmdb.query import AssetQuery, Cancellation, ChangeDraft, ChangeQuery, StatusChange, TopologyQuery
 from opsbus_cmdb.seed import Estate
+from opsbus_cmdb.workloads import Workload
 
 
 def _read_widely(connection: Any, _record: Any) -> None:
@@ -98,6 +99,16 @@ class EmbeddedInventory:
         """See Inventory."""
         async with self._transaction("a change was read") as connection:
             return await change_store.get(connection, number)
+
+    async def workloads(self, namespaces: list[str]) -> list[Workload] | None:
+        """See Inventory."""
+        async with self._transaction("workloads were read") as connection:
+            return await workloads.in_namespaces(connection, namespaces)
+
+    async def learn(self, seen: list[Workload]) -> None:
+        """Keep what events told of workloads."""
+        async with self._transaction("workloads were recorded") as connection:
+            await workloads.learn(connection, seen)
 
     async def create_change(self, draft: ChangeDraft) -> Change:
         """See Inventory."""

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -170,3 +171,19 @@ asset_history = Table(
     Column("call_id", String(64), nullable=False, default=""),
 )
 """Who changed what and why: one row per version that a write made."""
+
+workload = Table(
+    "cmdb_workload",
+    metadata,
+    Column("cluster", String(128), primary_key=True),
+    Column("namespace", String(128), primary_key=True),
+    Column("name", String(200), primary_key=True),
+    Column("kind", String(64), nullable=False),
+    Column("images", JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")),
+    Column("replicas", Integer),
+    Column("ready", Integer),
+    Column("gone", Boolean, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Index("cmdb_workload_namespace", "namespace", "name"),
+)
+"""What Kubernetes was last seen to run: workloads.py."""
