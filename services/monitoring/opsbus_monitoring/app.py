@@ -7,6 +7,7 @@ from opsbus_monitoring.backends import Backends
 from opsbus_monitoring.overview import DASHBOARDS_URI, dashboards
 from opsbus_monitoring.settings import MonitoringSettings
 from opsbus_monitoring.tool_alerts import get_alerts
+from opsbus_monitoring.tool_capacity import capacity_report
 from opsbus_monitoring.tool_dashboards import create_dashboard
 from opsbus_monitoring.tool_describe_metric import describe_metric
 from opsbus_monitoring.tool_find_metrics import find_metrics
@@ -27,6 +28,7 @@ def build() -> Worker:
         title="Monitoring",
         description="Metrics, alerts and dashboards: Prometheus, Alertmanager and Grafana.",
         settings=MonitoringSettings,
+        blobs="metrics:query",
     )
 
     @made.lifespan
@@ -38,6 +40,7 @@ def build() -> Worker:
     made.tool(permission="metrics:query", read_only=True, title="Find metrics")(find_metrics)
     made.tool(permission="metrics:query", read_only=True, title="Describe a metric")(describe_metric)
     made.tool(permission="metrics:query", read_only=True, title="Scrape targets")(get_targets)
+    made.tool(permission="metrics:query", read_only=True, title="Capacity report", timeout_s=120)(capacity_report)
     made.tool(permission="alerts:read", read_only=True, title="Rules")(get_rules)
     made.tool(permission="alerts:read", read_only=True, title="Alerts")(get_alerts)
     made.tool(permission="health:read", read_only=True, title="Health check")(health_check)
