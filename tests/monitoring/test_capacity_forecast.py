@@ -155,7 +155,9 @@ def test_a_bend_is_told_and_no_break() -> None:
     history = series(lambda days: 10 + 0.15 * (days + 14) ** 2, noise=0.3)
     assert find_break(history) is None
     found = judged(history)
-    assert found.verdict in ("unreliable", "reaches")
+    # Straight on it takes 14 days, which is over what the data reach; bending on, nine.
+    assert found.verdict == "later"
+    assert found.days_low == pytest.approx(math.sqrt(80 / 0.15) - 14, rel=0.05)
     assert any("sooner" in note for note in found.notes)
 
 
@@ -244,6 +246,19 @@ def test_no_forecast_looks_further_than_three_times_its_data() -> None:
     found = judged(series(line(70, 0.5), days=4, noise=0.1), horizon=365)
     assert found.verdict == "later"
     assert found.horizon_days == pytest.approx(12, abs=0.1)
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.3, 1.0])
+@pytest.mark.parametrize("threshold", [45, 60])
+def test_growth_that_accelerates_is_not_promised_more_time_than_there_is(noise: float, threshold: float) -> None:
+    found = judged(series(lambda days: 10 + 0.15 * (days + 14) ** 2, noise=noise), threshold=threshold)
+    truth = math.sqrt((threshold - 10) / 0.15) - 14
+    assert found.verdict == "reaches"
+    assert any("trend has changed" in note for note in found.notes)
+    assert any("straight line" in note for note in found.notes)
+    assert found.used_days < 7.1
+    assert found.days_low is not None
+    assert found.days_low <= truth * 1.1 <= (found.days or 0) * 1.1
 
 
 def test_a_trend_that_turned_fails_its_check() -> None:

@@ -33,7 +33,7 @@ class CapacityRow(BaseModel):
     inside_band: float | None = optional("Share of them within the band that should hold 0.9.")
     coverage: float = Field(description="Share of the moments since its first value that have one.")
     history_days: float = Field(description="Since its first value.")
-    used_days: float | None = optional("Since the last abrupt change, when there was one.")
+    used_days: float | None = optional("Of them, when not all: what came before a change does not count.")
     looked_ahead_days: float | None = optional("When shorter than the horizon.")
     notes: list[str] = Field(default_factory=list, exclude_if=empty)
 

@@ -79,11 +79,11 @@ def name_of(labels: dict[str, str], common: dict[str, str]) -> str:
 
 def summary_of(question: Question, found: Sequence[Outcome]) -> str:
     """A few sentences, the most urgent first. ``found`` is in that order, not empty."""
-    urgent = [item for item in found if item[1].verdict in ("exceeded", "reaches")]
+    urgent = [item for item in found if item[1].verdict in ("exceeded", "reaches", "unreliable")]
     lines = [_headline(question, found)]
     lines += [_of_one(question, name, one) for name, one in (urgent or found)[:NAMED_MAX]]
     if len(urgent) > NAMED_MAX:
-        lines.append(f"{len(urgent) - NAMED_MAX} more reach it: see the rows.")
+        lines.append(f"{len(urgent) - NAMED_MAX} more need a look: see the rows.")
     return "\n".join(lines)
 
 
@@ -151,13 +151,13 @@ def _headline(question: Question, found: Sequence[Outcome]) -> str:
 
 def _of_one(question: Question, name: str, one: Forecast) -> str:
     if one.verdict == "insufficient_data":
-        return f"{name}: no forecast, for {one.why}."
+        return f"{name}: no forecast: {one.why}."
     now = f"{question.of_a_day} {question.shown(one.planned_now)}"
     if one.verdict == "exceeded":
         side = "over" if question.above else "under"
         return f"{name} is {side} {question.limit} already ({now} of a day; newest {question.shown(one.last)})."
     if one.verdict == "unreliable":
-        return f"{name}: no forecast, for {one.why}. It is at {now} now."
+        return f"{name}: no forecast: {one.why}. It is at {now} now; over all its history it {_moves(question, one)}."
     return " ".join([_course(question, name, one, now), _checked(question, one), *_changed(one)]).strip()
 
 
@@ -234,11 +234,13 @@ def _details(question: Question, one: Forecast) -> list[str]:
             f" {question.change(one.check.naive_error)}, within the band {one.check.inside:.0%}, widening"
             f" {one.check.widening:.2f}."
         )
-    if one.ahead and one.verdict in ("reaches", "later"):
+    if one.verdict in ("reaches", "later"):
+        beyond = one.days if one.days is not None else one.horizon_days
+        shown = [(day, value) for day, value in one.ahead if day <= beyond]
         facts += ["", f"| day | {question.of_a_day} |", "|---|---|"]
         facts += [
             f"| {question.asked_at + timedelta(days=ahead):%Y-%m-%d} | {question.shown(value)} |"
-            for ahead, value in one.ahead
+            for ahead, value in shown
         ]
     return facts
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from opsbus_monitoring.history import Floats, History, in_days, unfit
-from opsbus_monitoring.trend import Break, Fit, Spread, curvature_gain, fit, since_last_break, spread
+from opsbus_monitoring.trend import BEND_GAIN, Bend, Break, Fit, Spread, bend, fit, since_last_break, spread
 
 Verdict = Literal["exceeded", "reaches", "later", "stable", "unreliable", "insufficient_data"]
 
@@ -18,6 +18,9 @@ HELD_BACK_SHARE = 0.25
 HELD_BACK_DAYS_MIN = 1.0
 REACH = 3.0
 """A forecast looks ahead this many times as far as it looked back, at most."""
+
+HALVINGS_MAX = 2
+"""So often the older half is dropped when the check fails."""
 
 INTERVAL = (0.05, 0.95)
 _Z = 1.645
@@ -96,8 +99,22 @@ def forecast(
     if why:
         when = in_days(-breaks[-1].day) if breaks else ""
         return replace(blank, why=f"it changed abruptly {when} ago, and what came since is not enough: {why}")
-    blank = replace(blank, horizon_days=min(horizon_days, REACH * used.span_days))
-    return _judged(used, blank, sign, sign * threshold, percentile / 100)
+    asked = _Asked(sign, sign * threshold, percentile / 100, horizon_days, bend(used, fit(used)))
+    first = found = _judged(used, blank, asked)
+    # A trend that has changed since is no reason to say nothing, when its newest part foretells itself.
+    for _ in range(HALVINGS_MAX):
+        newest = used.since(-used.span_days / 2)
+        if found.verdict != "unreliable" or unfit(newest):
+            break
+        used = newest
+        blank = replace(blank, used_days=used.span_days)
+        found = _judged(used, blank, asked)
+    if found.verdict == "unreliable":
+        return first
+    if found is not first:
+        note = f"the trend has changed: only the last {in_days(used.span_days)} foretell themselves, and were used"
+        found = replace(found, notes=[note, *found.notes])
+    return found
 
 
 def check(history: History) -> Check:
@@ -136,15 +153,27 @@ def _widening(known: History, fitted: Fit, held: History, bias: float, slack: fl
     return max(1.0, abs(bias) / max(expected, slack) / _Z)
 
 
-def _judged(used: History, blank: Forecast, sign: float, threshold: float, share: float) -> Forecast:
-    """``used`` and ``threshold`` are turned so that the threshold is an upper one; the result is turned back."""
-    fitted, checked, reach = fit(used), check(used), blank.horizon_days
+@dataclass(frozen=True)
+class _Asked:
+    """The question, its values turned so that the threshold is an upper one; ``sign`` turns them back."""
+
+    sign: float
+    threshold: float
+    share: float
+    horizon_days: float
+    bent: Bend
+    """Of the longest history without a break: a bend shows late in a short one."""
+
+
+def _judged(used: History, blank: Forecast, asked: _Asked) -> Forecast:
+    fitted, checked, reach = fit(used), check(used), min(asked.horizon_days, REACH * used.span_days)
+    blank = replace(blank, horizon_days=reach)
     could = spread(used, fitted).widened(checked.widening)
     around = fitted.season_values + fitted.residuals
-    level, slope = fitted.level + float(np.quantile(around, share)), fitted.slope
-    described = _described(used, blank, fitted, could, checked, sign, level)
-    room = threshold - level
-    if room <= 0 or float(np.quantile(used.since(-1.0).values, share)) >= threshold:
+    level, slope = fitted.level + float(np.quantile(around, asked.share)), fitted.slope
+    described = _described(used, blank, fitted, could, checked, asked, level)
+    room = asked.threshold - level
+    if room <= 0 or float(np.quantile(used.since(-1.0).values, asked.share)) >= asked.threshold:
         return replace(described, verdict="exceeded", days=0.0, days_low=0.0, days_high=0.0)
     why = _unreliable(checked, room, slope, reach)
     if why:
@@ -152,6 +181,8 @@ def _judged(used: History, blank: Forecast, sign: float, threshold: float, share
     crossings = np.sort(_crossings(room + fitted.level - could.levels, could.slopes))
     low, high = (float(crossings[round(edge * (crossings.size - 1))]) for edge in INTERVAL)
     days = room / slope if slope > 0 else math.inf
+    if asked.bent.sooner:
+        low = min(low, asked.bent.crossing(room + fitted.level - asked.bent.level))
     # The resamples' edges and the fit's own day differ by rounding when nothing is left open.
     early, late = _within(min(low, days), reach), _within(max(high, days), reach)
     # What cannot be told from a flat course has no day; the interval says how early it could be nevertheless.
@@ -164,9 +195,10 @@ def _judged(used: History, blank: Forecast, sign: float, threshold: float, share
 
 
 def _described(
-    used: History, blank: Forecast, fitted: Fit, could: Spread, checked: Check, sign: float, level: float
+    used: History, blank: Forecast, fitted: Fit, could: Spread, checked: Check, asked: _Asked, level: float
 ) -> Forecast:
     """The fit in numbers, without a verdict."""
+    sign = asked.sign
     around = float(np.var(fitted.season_values + fitted.residuals))
     slopes = sorted(sign * float(edge) for edge in np.quantile(could.slopes, INTERVAL))
     return replace(
@@ -179,7 +211,7 @@ def _described(
         sigma=fitted.sigma,
         seasonal=float(np.var(fitted.season_values)) / around if around > 0 else 0.0,
         check=replace(checked, bias=sign * checked.bias),
-        notes=_notes(used, fitted),
+        notes=_notes(used, fitted, asked.bent),
         ahead=[(day, sign * (level + fitted.slope * day)) for day in _moments(blank.horizon_days)],
     )
 
@@ -202,7 +234,7 @@ def _unreliable(checked: Check, room: float, slope: float, reach: float) -> str:
     worse = checked.mean_error > 1.5 * checked.naive_error and checked.mean_error > 0.1 * room
     # The error of the held-back days, grown at the same pace over the time that is asked about.
     drift = abs(checked.bias) / checked.held_back_days * min(reach, room / slope if slope > 0 else reach)
-    missed = checked.inside < 0.5 and drift > 0.5 * room
+    missed = checked.inside < 0.5 and drift > 0.25 * room
     if worse:
         return "without the newest values, the forecast of them was worse than to say that nothing changes"
     if missed:
@@ -213,13 +245,11 @@ def _unreliable(checked: Check, room: float, slope: float, reach: float) -> str:
     return ""
 
 
-def _notes(used: History, fitted: Fit) -> list[str]:
+def _notes(used: History, fitted: Fit, bent: Bend) -> list[str]:
     notes = []
-    gain, bend = curvature_gain(used, fitted)
-    if gain > 0.3:
-        # Values are turned so that the threshold is above: an upward bend reaches it sooner.
-        sooner = "sooner" if bend > 0 else "later"
-        notes.append(f"it does not change in a straight line: the threshold may be reached {sooner} than told")
+    if bent.gain > BEND_GAIN:
+        told = "sooner than told, as the interval has it" if bent.sooner else "later than told"
+        notes.append(f"it does not change in a straight line: the threshold may be reached {told}")
     if used.span_days >= 2 * 7 and _weekly_share(used, fitted) > 0.3:
         notes.append("weekdays differ, which the fit does not know: its error is larger than it need be")
     return notes

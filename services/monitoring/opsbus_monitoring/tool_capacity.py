@@ -207,7 +207,7 @@ def row_of(labels: dict[str, str], one: Forecast, wanted: Wanted) -> CapacityRow
         inside_band=round(checked.inside, 3) if checked else None,
         coverage=round(one.coverage, 3),
         history_days=round(one.span_days, 2),
-        used_days=round(one.used_days, 2) if one.breaks else None,
+        used_days=round(one.used_days, 2) if one.used_days < one.span_days else None,
         looked_ahead_days=round(one.horizon_days, 1) if shortened else None,
         notes=one.notes,
     )

@@ -3,6 +3,7 @@
 What follows from it for a threshold is forecast.py's matter.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,9 @@ RESAMPLES = 400
 BREAKS_MAX = 3
 BREAK_GAIN = 0.6
 """A break explains at least this share of what the unbroken fit leaves open."""
+
+BEND_GAIN = 0.15
+"""From this share of the open error on, a bend is told, and the interval reaches to where it leads."""
 
 BEND_SHARE = 0.7
 """What a break leaves open is at most this share of what a smooth bend leaves open."""
@@ -75,6 +79,28 @@ class Break:
     jump: float
 
 
+@dataclass(frozen=True)
+class Bend:
+    """``level + slope * days + rate * days ** 2``, and the share of the line's open error it explains."""
+
+    gain: float
+    level: float
+    slope: float
+    rate: float
+
+    @property
+    def sooner(self) -> bool:
+        """Whether it is clear, and upwards."""
+        return self.gain > BEND_GAIN and self.rate > 0
+
+    def crossing(self, room: float) -> float:
+        """Days until it is ``room`` above its level; infinite if it never is. Of a bend that accelerates upwards."""
+        if room <= 0:
+            return 0.0
+        under = self.slope**2 + 4 * self.rate * room
+        return (math.sqrt(under) - self.slope) / (2 * self.rate) if self.rate > 0 else math.inf
+
+
 def fit(history: History) -> Fit:
     """The least-squares fit. Needs more than a day of values."""
     columns = _columns(history.days)
@@ -130,35 +156,32 @@ def find_break(history: History) -> Break | None:
     if gain < BREAK_GAIN * open_before:
         return None
     # A smooth bend is no break, and two lines come close to it.
-    bend_gain, _ = curvature_gain(history, fit(history))
-    if open_before - gain > BEND_SHARE * open_before * (1 - bend_gain):
+    if open_before - gain > BEND_SHARE * open_before * (1 - bend(history, fit(history)).gain):
         return None
     return Break(float(days[place]), jump)
 
 
-def curvature_gain(history: History, fitted: Fit) -> tuple[float, float]:
-    """Which share of the open error a bend explains, and the bend (positive: it accelerates upwards)."""
+def bend(history: History, fitted: Fit) -> Bend:
+    """The fit with a square of time as well, and how much better it is."""
+    columns = np.column_stack([_columns(history.days), history.days**2])
+    coefficients = np.linalg.lstsq(columns, history.values, rcond=None)[0]
+    left = history.values - columns @ coefficients
     open_before = float(fitted.residuals @ fitted.residuals)
-    if open_before <= 0:
-        return 0.0, 0.0
-    basis = np.linalg.qr(_columns(history.days))[0]
-    bend = history.days**2
-    bend = bend - basis @ (basis.T @ bend)
-    size = float(bend @ bend)
-    if size <= 0:
-        return 0.0, 0.0
-    along = float(bend @ fitted.residuals)
-    return along**2 / size / open_before, along / size
+    size = 1e-9 * max(float(np.max(np.abs(history.values))), 1e-300)
+    if open_before <= history.days.size * size**2:
+        return Bend(0.0, fitted.level, fitted.slope, 0.0)
+    gain = 1 - float(left @ left) / open_before
+    return Bend(gain, float(coefficients[0]), float(coefficients[1]), float(coefficients[-1]))
 
 
 def _best_place(days: Floats, basis: Floats, left: Floats, places: NDArray[np.intp]) -> tuple[float, int, float]:
     """Gain, index and jump of the best place for another level and slope."""
     steps = (np.arange(days.size)[:, None] >= places[None, :]).astype(np.float64)
-    bends = steps * (days[:, None] - days[places][None, :])
+    turns = steps * (days[:, None] - days[places][None, :])
     steps = steps - basis @ (basis.T @ steps)
-    bends = bends - basis @ (basis.T @ bends)
-    ss, sb, bb = (steps**2).sum(0), (steps * bends).sum(0), (bends**2).sum(0)
-    sr, br = steps.T @ left, bends.T @ left
+    turns = turns - basis @ (basis.T @ turns)
+    ss, sb, bb = (steps**2).sum(0), (steps * turns).sum(0), (turns**2).sum(0)
+    sr, br = steps.T @ left, turns.T @ left
     determinant = ss * bb - sb**2
     safe = determinant > 1e-12 * np.maximum(ss * bb, 1e-300)
     divisor = np.where(safe, determinant, 1.0)
