@@ -398,6 +398,7 @@ async def test_hints_and_permissions_are_true() -> None:
     tools = build().registry.tools
     expected = {
         "query_metrics": ("metrics:query", True),
+        "capacity_report": ("metrics:query", True),
         "find_metrics": ("metrics:query", True),
         "describe_metric": ("metrics:query", True),
         "get_targets": ("metrics:query", True),
