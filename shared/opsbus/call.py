@@ -130,6 +130,8 @@ class Call:
     async def within_time(self, work: Awaitable[T]) -> T:
         """The work's result, unless the deadline or a cancellation comes first; then the work is cancelled.
 
+        Work that was cut short may say how far it came: by a ToolError ``cancelled`` of its own, raised in its grace.
+
         Raises:
             ToolError: ``deadline_exceeded`` or ``cancelled``.
         """
@@ -148,7 +150,8 @@ class Call:
         task.cancel()
         await asyncio.wait({task}, timeout=GRACE_S)
         if task.done() and not task.cancelled():
-            task.exception()  # seen: the answer is the deadline's or the cancellation's
+            # Whatever else it raised is seen and left: the answer is the deadline's or the cancellation's.
+            raise _with_how_far(error, task.exception())
         raise error
 
     def start_heartbeat(self) -> None:
@@ -198,6 +201,18 @@ class Call:
     def arguments_of(self) -> dict[str, Any]:
         """The arguments as given; empty for what has none."""
         return dict(getattr(self.request, "arguments", {}))
+
+
+def _with_how_far(error: ToolError, last_words: BaseException | None) -> ToolError:
+    if not isinstance(last_words, ToolError) or last_words.code is not ErrorCode.CANCELLED:
+        return error
+    return ToolError(
+        error.code,
+        f"{error.message}; {last_words.message}",
+        hint=last_words.hint or error.hint,
+        details=last_words.details,
+        executed=last_words.executed or error.executed,
+    )
 
 
 def _trace_id(traceparent: str) -> str:

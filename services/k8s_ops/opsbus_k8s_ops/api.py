@@ -139,6 +139,15 @@ class ClusterApi:
             query.append(("dryRun", "All"))
         return await self._json("PATCH", path, doing, query, body=body, writes=not dry_run)
 
+    async def post(self, path: str, body: Obj, doing: str, *, dry_run: bool) -> Obj:
+        """What is asked for by creating an object: an eviction. Sent once, never repeated.
+
+        Raises:
+            ToolError: as ``patch``.
+        """
+        query = [("dryRun", "All")] if dry_run else []
+        return await self._json("POST", path, doing, query, body=body, writes=not dry_run)
+
     async def review(self, path: str, body: Obj, doing: str) -> Obj:
         """A question put as an object that is answered and never stored: an access review.
 

@@ -11,6 +11,7 @@ from opsbus_k8s_ops.tool_clusters import list_clusters
 from opsbus_k8s_ops.tool_cordon import cordon_node
 from opsbus_k8s_ops.tool_deployments import get_deployments
 from opsbus_k8s_ops.tool_diagnose import diagnose_workload
+from opsbus_k8s_ops.tool_drain import drain_node
 from opsbus_k8s_ops.tool_events import get_events
 from opsbus_k8s_ops.tool_logs import get_pod_logs
 from opsbus_k8s_ops.tool_pods import get_pods
@@ -57,6 +58,14 @@ def build() -> Worker:
         rollback_deployment
     )
     made.tool(permission="k8s:cordon", title="Cordon a node", destructive=True, plans=True)(cordon_node)
+    made.tool(
+        permission="k8s:drain",
+        title="Drain a node",
+        destructive=True,
+        timeout_s=600,
+        budget_bytes=48_000,
+        plans=True,
+    )(drain_node)
     made.resource(
         "enterprise://k8s/clusters",
         name="clusters",

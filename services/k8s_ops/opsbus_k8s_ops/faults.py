@@ -68,6 +68,16 @@ def refused(code: int, body: bytes, attempt: Attempt, retry_after: str | None = 
         return ToolError(ErrorCode.FORBIDDEN, message, hint=_forbidden_hint(attempt, said), details=details)
     if code == 504 and attempt.writes:
         return _outcome_unknown(message, details)
+    held = _disruption_budget(status) if code == 429 else ""
+    if held:
+        return ToolError(
+            ErrorCode.PRECONDITION_FAILED,
+            f"{message} {held}",
+            hint="It may go once other pods of the same budget are ready again.",
+            details=details | {"disruption_budget": held},
+            executed=Executed.NO,
+            retryable=True,
+        )
     executed = Executed.UNKNOWN if attempt.writes and code in (500, 502) else Executed.NO
     if code in (429, 503, 504):
         after_ms = int(retry_after) * 1000 if retry_after and retry_after.isdigit() else None
@@ -159,6 +169,14 @@ def _forbidden_hint(attempt: Attempt, said: str) -> str:
     if not attempt.caller:
         return "The cluster's RBAC does not let the worker's account do this."
     return f"The cluster's RBAC decides, and it saw {attempt.caller}; a role can be bound to that user or group."
+
+
+def _disruption_budget(status: dict[str, Any]) -> str:
+    """Why a disruption budget does not let a pod go; empty when it is not about one but about too many requests."""
+    for cause in (status.get("details") or {}).get("causes") or []:
+        if cause.get("reason") == "DisruptionBudget":
+            return str(cause.get("message") or "a disruption budget")[:MESSAGE_CHARS_MAX]
+    return ""
 
 
 def _causes(status: dict[str, Any]) -> list[dict[str, str]]:
