@@ -12,6 +12,7 @@ from opsbus import ToolError
 from opsbus_contracts import ErrorCode
 from opsbus_k8s_ops.app import build
 from opsbus_k8s_ops.discovery import Discovery, read_catalogue
+from opsbus_k8s_ops.listing import Bounds, list_objects
 
 from .conftest import RoughServer, identity, kubeconfig
 from .test_k8s_reads import schema_of
@@ -261,6 +262,32 @@ async def test_thousands_of_objects_are_a_page_within_the_budget(
             assert found["page"]["total"] == 5_000
             assert found["page"]["next_cursor"]
             assert len(json.dumps(found)) < 24_500
+
+
+async def test_looking_at_large_objects_leaves_others_their_turn(
+    rough: RoughServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [{"metadata": {"name": f"c{i}", "uid": str(i)}} for i in range(40)]
+
+    async def serve(request: web.Request) -> web.Response:
+        return web.json_response({"metadata": {}, "items": items})
+
+    rough.handler = serve
+    monkeypatch.setattr("opsbus_k8s_ops.listing.TURN_S", 0.0)
+    turns: list[int] = []
+    looked: list[str] = []
+
+    async def other() -> None:
+        while len(looked) < len(items):
+            turns.append(len(looked))
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    await list_objects(
+        rough.api(), "pods", "shop", lambda obj: looked.append(obj["metadata"]["name"]), Bounds(500, 500)
+    )
+    await beside
+    assert len([turn for turn in set(turns) if 0 < turn < len(items)]) > 10
 
 
 async def test_a_name_of_the_clusters_own_is_not_doubted(rough: RoughServer) -> None:

@@ -4,6 +4,7 @@ Pages by limit and continue, a restart when the server has forgotten the snapsho
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -17,8 +18,8 @@ T = TypeVar("T")
 RESTARTS_MAX = 2
 """How often a list starts anew after a 410 before the server's own continuation is taken."""
 
-OBJECTS_IN_ONE_GO = 50
-"""Objects looked at before others get a turn."""
+TURN_S = 0.05
+"""Objects are looked at for so long before others get a turn. Seconds."""
 
 NAMES_MAX = 1_000
 """Names read to find the one that was meant."""
@@ -87,9 +88,11 @@ async def list_objects(
                 raise
             result.warnings.append(f"{resource} changed while they were read: the list mixes two moments")
             continue
-        for index, item in enumerate(page.get("items") or []):
-            if index % OBJECTS_IN_ONE_GO == OBJECTS_IN_ONE_GO - 1:
+        turn = time.monotonic()
+        for item in page.get("items") or []:
+            if time.monotonic() - turn > TURN_S:
                 await asyncio.sleep(0)  # a page may take a while to look at: the call goes on sending heartbeats
+                turn = time.monotonic()
             uid = str((item.get("metadata") or {}).get("uid") or "")
             if uid and uid in seen:
                 continue
