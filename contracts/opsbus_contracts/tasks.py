@@ -45,6 +45,7 @@ class Task(Message):
     """``$KV.TASKS.task.<digest>``."""
 
     sub: str = Field(max_length=256, description="Whose it is.")
+    call: str = Field(max_length=64, description="The call under way, or the last one, as the record has it.")
     tool: str = Field(max_length=200, description="MCP name.")
     permission: str = Field(max_length=200, description="What the tool needs, and so who sees its result.")
     status: TaskStatus

@@ -99,6 +99,20 @@ class Pipeline:
         Record(self._audit, self._redactor, request, cover).denied(error)
         self._metrics.error(error.code.value)
 
+    async def lost(self, request: Request, error: ErrorBody, ago_s: float) -> None:
+        """Record how a call ended that another edge did not live to tell of.
+
+        Args:
+            ago_s: When it began.
+        """
+        cover, _ = await self._personal.of(request.caller)
+        record = Record(self._audit, self._redactor, request, cover, ago_s=ago_s)
+        found = find(self._catalog, request)
+        if not isinstance(found, ErrorBody):
+            record.found(found)
+        record.lost(error, known=not isinstance(found, ErrorBody))
+        self._metrics.error(error.code.value)
+
     async def _guarded(self, request: Request, found: Target | ErrorBody, on_message: OnMessage | None) -> Reply:
         cover, error = await self._personal.of(request.caller)
         record = Record(self._audit, self._redactor, request, cover)

@@ -45,6 +45,12 @@ class Long:
             third = await ctx.ask("third", form("Third?"))
             return said(" ".join(one["x"] for one in (answers["first"], answers["second"], third)))
 
+        @self.worker.tool(permission="test:write")
+        async def writes(ctx: Context) -> ToolResult:
+            """Waits, and may have done something by then."""
+            await self.wait(ctx)
+            return said("written")
+
         @self.worker.tool(permission="test:read", read_only=True)
         async def quick(ctx: Context) -> ToolResult:
             """Does not wait."""
@@ -448,7 +454,7 @@ async def test_an_edge_that_is_shut_down_lets_tasks_end_or_says_that_it_cut_them
 
 
 @pytest.mark.timeout(120)
-async def test_a_task_whose_edge_is_killed_ends_as_unknown(spawn_edge, run_edge, long, wait_known, raw):
+async def test_a_task_whose_edge_is_killed_ends_as_unknown(spawn_edge, run_edge, long, wait_known, raw, bus):
     client = raw()
     async with run_edge(**SOON) as stays, spawn_edge(OPSBUS_EDGE_TASK_AFTER_S="0.2") as killed:
         await wait_known(stays)
@@ -457,6 +463,7 @@ async def test_a_task_whose_edge_is_killed_ends_as_unknown(spawn_edge, run_edge,
                 await asyncio.sleep(0.1)
         working = await made(client, killed.mcp_url)
         asking = await made(client, killed.mcp_url, "test_asks")
+        writing = await made(client, killed.mcp_url, "test_writes")
         assert (await get(client, stays.mcp_url, working))["status"] == "working"
         killed.signal(signal.SIGKILL)
         began = time.monotonic()
@@ -466,8 +473,13 @@ async def test_a_task_whose_edge_is_killed_ends_as_unknown(spawn_edge, run_edge,
         error = ended["error"]
         assert (error["data"]["code"], error["data"]["executed"]) == ("outcome_unknown", "unknown")
         assert "died" in ended["statusMessage"]
+        recorded = (await events(bus, "failed", "test_simple_text"))[0]
+        assert (recorded["error"], recorded["executed"]) == ("outcome_unknown", "unknown")
+        assert recorded["call"] == (await events(bus, "requested", "test_simple_text"))[0]["call"]
         await cancel(client, stays.mcp_url, working)
         assert (await get(client, stays.mcp_url, working)) == ended
+        assert (await get(client, stays.mcp_url, writing))["error"]["data"]["executed"] == "unknown"
+        assert [one["executed"] for one in await events(bus, "unknown", "test_writes")] == ["unknown"]
         await cancel(client, stays.mcp_url, asking)
         assert (await get(client, stays.mcp_url, asking))["status"] == "failed"
 

@@ -37,13 +37,21 @@ RECORDED: ContextVar[list[bool] | None] = ContextVar("recorded", default=None)
 class Record:
     """What is written about one call."""
 
-    def __init__(self, log: AuditLog, redactor: Redactor | None, request: Request, cover: Cover | None = None) -> None:
+    def __init__(
+        self,
+        log: AuditLog,
+        redactor: Redactor | None,
+        request: Request,
+        cover: Cover | None = None,
+        *,
+        ago_s: float = 0.0,
+    ) -> None:
         self._log = log
         self._redactor = redactor
         self._cover = cover
         self._request = request
         self._mutating = False
-        self._started = time.perf_counter()
+        self._started = time.perf_counter() - ago_s
         self._base = _base(request)
         seen = RECORDED.get()
         if seen is not None:
@@ -116,6 +124,20 @@ class Record:
         executed = Executed.UNKNOWN if dispatched else Executed.NO
         record = self._base | {"executed": executed.value, "error": "cancelled", "duration_ms": self._duration_ms()}
         self._write(Stage.CANCELLED, record)
+
+    def lost(self, error: ErrorBody, *, known: bool) -> None:
+        """Record, for an edge that died, that nobody knows how the call ended.
+
+        Args:
+            known: Whether the tool still is; of one that is not it is not known either that it only reads.
+        """
+        record = self._base | {
+            "executed": error.executed.value,
+            "error": error.code.value,
+            "message": error.message,
+            "duration_ms": self._duration_ms(),
+        }
+        self._write(Stage.FAILED if known and not self._mutating else Stage.UNKNOWN, record)
 
     def _write(self, stage: Stage, record: dict[str, Any]) -> None:
         self._log.write(stage, self._covered(stage, record), self._request.traceparent)

@@ -12,7 +12,7 @@ from opsbus.permission import fits
 from opsbus_contracts.errors import ErrorBody, ErrorCode
 from opsbus_contracts.tasks import Task, TaskStatus, task_digest
 from opsbus_edge.model import Caller, Request, error_body
-from opsbus_edge.tasks.outcomes import lost
+from opsbus_edge.tasks.outcomes import failed, lost
 from opsbus_edge.tasks.runner import Runner
 from opsbus_edge.tasks.store import STORE_ERRORS, TaskStore, TooLargeError, expired, now_ms
 
@@ -119,12 +119,14 @@ class Desk:
                 return _forbidden(task)
             if task.status is not TaskStatus.WORKING or await self._under_way(task, digest):
                 return task, revision
-            end = lost("The edge that ran the call has died")
+            error = lost("The edge that ran the call has died")
+            end = failed(error)
             try:
                 await self._end(digest, task, revision, status=end.status, message=end.message, error=end.error)
             except KeyWrongLastSequenceError:
                 continue
-            log.warning("a task's edge has died", tool=task.tool, owner=task.owner)
+            log.warning("a task's edge has died", tool=task.tool, owner=task.owner, call=task.call)
+            await self.runner.died(task, error, caller)
         return _unavailable(TimeoutError())
 
     async def _under_way(self, task: Task, digest: str) -> bool:

@@ -65,15 +65,13 @@ def failed(error: ErrorBody) -> End:
     return End(TaskStatus.FAILED, sentence, error={"code": code, "message": message, "data": data})
 
 
-def lost(why: str) -> End:
+def lost(why: str) -> ErrorBody:
     """The edge that ran the call did not live to tell."""
-    return failed(
-        error_body(
-            ErrorCode.OUTCOME_UNKNOWN,
-            f"{why}; what the call did by then is not known.",
-            hint="Read the state before you call again.",
-            executed=Executed.UNKNOWN,
-        )
+    return error_body(
+        ErrorCode.OUTCOME_UNKNOWN,
+        f"{why}; what the call did by then is not known.",
+        hint="Read the state before you call again.",
+        executed=Executed.UNKNOWN,
     )
 
 

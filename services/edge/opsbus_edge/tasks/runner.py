@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import KeyWrongLastSequenceError
@@ -14,15 +13,16 @@ from pydantic import ValidationError
 
 from opsbus import logs, tasks
 from opsbus.nats_client import flush_twice
-from opsbus_contracts.calls import Cancel, Status
+from opsbus_contracts.calls import Cancel
 from opsbus_contracts.errors import ErrorBody, ErrorCode, Executed
 from opsbus_contracts.tasks import Task, TaskStatus, task_digest
 from opsbus_edge.catalog import Catalog
 from opsbus_edge.mcp_face.relay import cancel_subject
-from opsbus_edge.model import OnMessage, Reply, Request, error_body, new_call
+from opsbus_edge.model import Caller, OnMessage, Reply, Request, error_body, new_call
 from opsbus_edge.pipeline import Pipeline
 from opsbus_edge.settings import EdgeSettings
-from opsbus_edge.tasks.outcomes import Asks, End, ask, ended_by, lost, outcome
+from opsbus_edge.tasks.outcomes import Asks, End, ask, ended_by, failed, lost, outcome
+from opsbus_edge.tasks.running import Progress, Running, cut_short
 from opsbus_edge.tasks.store import BEAT_S, STORE_ERRORS, TaskStore, TooLargeError, now_ms
 
 log = logs.get("edge")
@@ -40,21 +40,6 @@ class Handle(NamedTuple):
 
     id: str
     task: Task
-
-
-@dataclass(eq=False)
-class Running:
-    """A task under way here."""
-
-    digest: str
-    task: Task
-    revision: int
-    request: Request
-    call: asyncio.Task[Reply]
-    progress: "_Progress"
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    wanted: bool = True
-    """False: its client has cancelled it."""
 
 
 class Runner:
@@ -109,7 +94,7 @@ class Runner:
 
         A client that goes away before that ends the call; afterwards nothing but ``tasks/cancel`` does.
         """
-        progress = _Progress(on_message)
+        progress = Progress(on_message)
         request.wants_progress = True
         call = asyncio.create_task(self._pipeline.run(request, progress))
         try:
@@ -124,6 +109,20 @@ class Runner:
             raise
         return call.result()
 
+    async def died(self, task: Task, error: ErrorBody, caller: Caller) -> None:
+        """Record the end of a task whose edge did not live to do it."""
+        request = Request(
+            method="tools/call",
+            target=task.tool,
+            params=b"{}",
+            caller=caller,
+            client=task.client,
+            protocol=task.protocol,
+            transport="http",
+            call=task.call,
+        )
+        await self._pipeline.lost(request, error, (now_ms() - task.created_ms) / 1000)
+
     async def resume(self, digest: str, task: Task, revision: int, request: Request) -> None:
         """Go on with a task whose questions are answered, here.
 
@@ -136,6 +135,7 @@ class Runner:
             task = task.model_copy(
                 update={
                     "status": TaskStatus.WORKING,
+                    "call": request.call,
                     "message": "",
                     "owner": self._instance,
                     "questions": {},
@@ -145,7 +145,7 @@ class Runner:
                 }
             )
             revision = await self._store.update(digest, task, revision)
-            progress = _Progress(None)
+            progress = Progress(None)
             request.wants_progress = True
             call = asyncio.create_task(self._pipeline.run(request, progress))
             self._adopt(Running(digest, task, revision, request, call, progress))
@@ -175,7 +175,7 @@ class Runner:
         task.add_done_callback(self._work.discard)
         return task
 
-    async def _taken(self, request: Request, call: asyncio.Task[Reply], progress: "_Progress") -> Handle | None:
+    async def _taken(self, request: Request, call: asyncio.Task[Reply], progress: "Progress") -> Handle | None:
         """The call as a task, once the bucket has it; None: it stays a call that is waited for."""
         tool = self._catalog.tool(request.target)
         if tool is None or self._stopping:
@@ -183,6 +183,7 @@ class Runner:
         settings, now, id = self._settings, now_ms(), secrets.token_hex(20)
         task = Task(
             sub=request.caller.sub,
+            call=request.call,
             tool=request.target,
             permission=tool.spec.permission,
             status=TaskStatus.WORKING,
@@ -227,10 +228,10 @@ class Runner:
         for _ in range(ROUNDS_MAX):
             await asyncio.wait({running.call})
             if running.call.cancelled():
-                return _cut_short(running)
+                return cut_short(running)
             if (bug := running.call.exception()) is not None:
                 log.exception("the pipeline failed", bug, call=running.request.call)
-                return lost("The edge failed inside")
+                return failed(lost("The edge failed inside"))
             found = outcome(running.call.result(), client, self._settings.task_result_bytes_max)
             if not isinstance(found, Asks):
                 return found
@@ -313,38 +314,6 @@ class Runner:
             return
         if self.cancel(digest) and msg.reply:
             await msg.respond(b"")
-
-
-class _Progress:
-    """Hears of a call's progress: for the client that still waits, and for the task's message."""
-
-    def __init__(self, forward: OnMessage | None) -> None:
-        self._forward = forward
-        self.message = ""
-
-    def leave(self) -> None:
-        """Nobody waits any more."""
-        self._forward = None
-
-    async def __call__(self, status: Status, body: bytes) -> None:
-        if status is Status.PROGRESS:
-            with contextlib.suppress(orjson.JSONDecodeError):
-                told = orjson.loads(body)
-                self.message = _sentence(told) if isinstance(told, dict) else ""
-        if self._forward is not None:
-            await self._forward(status, body)
-
-
-def _sentence(progress: dict[str, Any]) -> str:
-    text, done, total = progress.get("message"), progress.get("progress"), progress.get("total")
-    counted = f"{done} of {total}" if total is not None else str(done)
-    return f"{text} ({counted})"[:1_000] if isinstance(text, str) and text else counted[:1_000]
-
-
-def _cut_short(running: Running) -> End:
-    if running.wanted:
-        return lost("The edge that ran the call was shut down")
-    return End(TaskStatus.CANCELLED, "Cancelled by its caller; what it had done by then is not undone.")
 
 
 def _asks_for_ever() -> ErrorBody:

@@ -25,6 +25,8 @@ DEAD_AFTER_S = 12.0
 """One that gave none for this long, by the bus's clock, is dead."""
 _TIMEOUT_S = 5.0
 _TRIES = 20
+_FORGET_MAX = 50
+"""Expired tasks let go at a time, so that nobody waits for it long."""
 
 
 class TooLargeError(Exception):
@@ -98,8 +100,7 @@ class TaskStore:
         key = f"caller.{task_digest(sub)}"
         for _ in range(_TRIES):
             theirs, revision = await self._theirs(bucket, key)
-            if len(theirs.tasks) >= most:
-                await self._forget_expired(bucket, theirs)
+            await self._forget_expired(bucket, theirs)
             if len(theirs.tasks) >= most:
                 return False
             theirs.tasks[digest] = expires_ms
@@ -142,7 +143,7 @@ class TaskStore:
     async def _forget_expired(self, bucket: KeyValue, theirs: TasksOfCaller) -> None:
         """Drop what has expired, with its result. A task may be kept longer than was said when it was counted in."""
         late = [digest for digest, expires in theirs.tasks.items() if expires < now_ms()]
-        for digest in late:
+        for digest in late[:_FORGET_MAX]:
             found = await self.find(digest)
             if found is not None and not expired(found.task):
                 theirs.tasks[digest] = max(now_ms() + 1_000, found.task.created_ms + found.task.ttl_ms)
