@@ -280,6 +280,20 @@ async def test_a_worker_of_some_namespaces_drains_nothing(estate: Any, run_worke
     assert reply.error.code is ErrorCode.FORBIDDEN
 
 
+async def test_a_user_who_can_be_asked_sees_every_pod(ask: Any, estate: Any) -> None:
+    can_ask: dict[str, Any] = {"client": {"capabilities": {"elicitation": {}}}}
+    declined = {"action": "accept", "content": {"proceed": False}}
+    asked = await ask("drain_node", role="admin", options=can_ask, **DRAIN)
+    assert asked.status is Status.INPUT_REQUIRED
+    key, question = next(iter(asked.result["inputRequests"].items()))
+    message = question["params"]["message"]
+    assert all(name.partition("/")[2] in message for name in pods(estate))
+    answers = {"request_state": asked.result["requestState"], "input_responses": {key: declined}}
+    reply = await ask("drain_node", role="admin", options=can_ask | answers, **DRAIN)
+    assert reply.error.code is ErrorCode.DECLINED
+    assert not unschedulable(estate)
+
+
 async def test_another_pod_on_the_node_makes_the_confirmation_void(ask: Any, estate: Any) -> None:
     arguments = DRAIN | {"force": True}
     token = (await ask("drain_node", role="admin", **arguments)).error.details["confirm"]

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from nats.aio.client import Client
 
 from opsbus_contracts import ErrorCode
+from opsbus_k8s_ops.app import build
 from opsbus_k8s_ops.restoring import merge_difference, restoring_patch, same_template, target_of
 from opsbus_k8s_ops.revisions import CHANGE_CAUSE, REVISION, Revision
 from opsbus_k8s_ops.tool_rollback import plan_rollback, refers_to_settings
 from opsbus_sandbox.app import Estate, serve
 from opsbus_sandbox.kube.patch import merge_patch
 
+from .conftest import RoughServer, kubeconfig
 from .test_k8s_reads import schema_of
 
 CHECKOUT = {"namespace": "shop", "name": "checkout", "reason": "OOM since the last release"}
@@ -244,3 +247,85 @@ def test_a_plan_tells_what_stands_against_it_and_hides_secrets() -> None:
     assert not refers_to_settings(new)
     assert refers_to_settings({"spec": {"volumes": [{"name": "v", "configMap": {"name": "c"}}], "containers": []}})
     assert refers_to_settings({"spec": {"containers": [{"name": "c", "envFrom": [{"secretRef": {"name": "s"}}]}]}})
+
+
+class Rolled:
+    """An API server with one deployment and its two replica sets; somebody else changes it when it is written to."""
+
+    def __init__(self, spec_changes: bool, conflicts: int) -> None:
+        self.spec_changes, self.conflicts = spec_changes, conflicts
+        self.generation, self.version, self.writes = 1, 1, 0
+        self.template = template("a:2")
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        if request.path.endswith("/replicasets"):
+            sets = [self.replicaset(1, template("a:1")), self.replicaset(2, template("a:2"))]
+            return web.json_response({"items": sets})
+        if request.method == "PATCH" and "dryRun" not in request.query:
+            self.writes += 1
+            body = await request.json()
+            if body["metadata"]["resourceVersion"] != str(self.version) or self.conflicts:
+                self.conflicts -= 1
+                self.version += 1
+                self.generation += self.spec_changes
+                said = {"kind": "Status", "code": 409, "reason": "Conflict", "message": "the object has been modified"}
+                return web.json_response(said, status=409)
+            self.template = merge_patch(self.template, body["spec"]["template"])
+            self.version, self.generation = self.version + 1, self.generation + 1
+        return web.json_response(self.deployment())
+
+    def deployment(self) -> dict[str, Any]:
+        number = "3" if self.template == template("a:1") else "2"
+        meta = {"name": "x", "namespace": "n", "uid": "u", "generation": self.generation}
+        return {
+            "kind": "Deployment",
+            "metadata": {**meta, "resourceVersion": str(self.version), "annotations": {REVISION: number}},
+            "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "x"}}, "template": self.template},
+            "status": {
+                "observedGeneration": self.generation,
+                "replicas": 1,
+                "updatedReplicas": 1,
+                "readyReplicas": 1,
+                "availableReplicas": 1,
+            },
+        }
+
+    @staticmethod
+    def replicaset(number: int, pods: dict[str, Any]) -> dict[str, Any]:
+        meta = {"name": f"x-{number}", "namespace": "n", "uid": f"rs{number}", "ownerReferences": [{"uid": "u"}]}
+        return {"metadata": {**meta, "annotations": {REVISION: str(number)}}, "spec": {"template": pods}}
+
+
+@pytest.mark.parametrize(
+    ("server", "more", "writes"),
+    [
+        (Rolled(spec_changes=True, conflicts=1), {}, 1),
+        (Rolled(spec_changes=False, conflicts=1), {"expected_version": "1"}, 1),
+        (Rolled(spec_changes=False, conflicts=9), {}, 3),
+        (Rolled(spec_changes=False, conflicts=1), {}, 2),
+    ],
+    ids=["another spec", "a version was named", "again and again", "only the status"],
+)
+async def test_a_conflict_on_the_way(
+    rough: RoughServer,
+    run_worker: Any,
+    caller: Any,
+    tmp_path: Path,
+    server: Rolled,
+    more: dict[str, Any],
+    writes: int,
+) -> None:
+    rough.handler = server
+    arguments: dict[str, Any] = {"namespace": "n", "name": "x", "reason": "it fails", "wait_s": 0, **more}
+    async with run_worker(build(), kubeconfig=str(kubeconfig(tmp_path, {"lab": rough.url}))):
+        arguments["confirm"] = (await caller.call("k8s", "rollback_deployment", arguments)).error.details["confirm"]
+        reply = await caller.call("k8s", "rollback_deployment", arguments)
+    assert server.writes == writes
+    if writes == 2:
+        found = reply.structured
+        assert (found["outcome"], found["verified"], found["new_revision"]) == ("done", True, 3)
+        assert server.template == template("a:1")
+    else:
+        assert reply.error.code is ErrorCode.CONFLICT
+        assert reply.executed == "no"
+        assert server.template == template("a:2")

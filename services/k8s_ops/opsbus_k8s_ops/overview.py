@@ -42,8 +42,8 @@ Go on like this:
    shows the same workload in another namespace, if there is a staging one.
 3. Look at alerts and metrics (monitoring_get_alerts, monitoring_query_metrics) for when it began and whom it reaches.
 4. Say the cause, the evidence for it, and what is still a guess. Propose the smallest change that helps, and its risk.
-   Change nothing without being asked: k8s_scale_deployment and k8s_restart_deployment first show a plan with
-   dry_run=true.
+   Change nothing without being asked: k8s_rollback_deployment, k8s_scale_deployment and k8s_restart_deployment first
+   show a plan with dry_run=true.
 """
 
 

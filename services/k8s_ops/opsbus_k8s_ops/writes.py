@@ -22,6 +22,10 @@ CONFLICTS_MAX = 3
 """Tries of a write that meets only changes of the status."""
 
 
+STATE_TAINTS = "node.kubernetes.io/"
+"""How taints begin that are not set by people: not ready, short of memory, cordoned."""
+
+
 class Replicas(BaseModel):
     """A workload's replicas at the end of the call."""
 
@@ -62,12 +66,15 @@ class WriteOutcome(BaseModel):
 def version_of(obj: Obj) -> str:
     """The version a confirmation is bound to: the object's identity and its spec, not its ever-changing status.
 
-    A node counts no generations, so its spec itself stands in for one.
+    A node counts no generations, so its spec itself stands in for one, without the taints by which the cluster itself
+    tells of its state.
     """
     if meta(obj).get("generation") is not None:
         return f"{meta(obj).get('uid')}/{meta(obj).get('generation')}"
-    spec = json.dumps(obj.get("spec") or {}, sort_keys=True).encode()
-    return f"{meta(obj).get('uid')}/{sha256(spec).hexdigest()[:16]}"
+    spec = dict(obj.get("spec") or {})
+    spec["taints"] = [taint for taint in spec.get("taints") or [] if not str(taint.get("key")).startswith(STATE_TAINTS)]
+    digest = sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
+    return f"{meta(obj).get('uid')}/{digest[:16]}"
 
 
 def require_version(obj: Obj, expected: str | None, what: str) -> None:

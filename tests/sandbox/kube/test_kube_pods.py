@@ -116,6 +116,24 @@ async def test_node_selectors_and_cordons(api, cluster, until, make_pod):
     await until(lambda: get(cluster, "picky")["spec"].get("nodeName") == "lab-worker-3")
 
 
+async def test_a_cordon_is_a_taint_and_an_event_too(api, cluster, until):
+    def taints():
+        return cluster.store.get("nodes", "", "lab-control-1")["spec"].get("taints") or []
+
+    def told():
+        return {e["reason"] for e in cluster.store.list("events") if e["involvedObject"]["name"] == "lab-control-1"}
+
+    await api.core.patch_node("lab-control-1", {"spec": {"unschedulable": True}}, dry_run="All")
+    assert not cluster.store.get("nodes", "", "lab-control-1")["spec"].get("unschedulable")
+    await api.core.patch_node("lab-control-1", {"spec": {"unschedulable": True}})
+    await until(lambda: "node.kubernetes.io/unschedulable" in [taint["key"] for taint in taints()])
+    assert "node-role.kubernetes.io/control-plane" in [taint["key"] for taint in taints()]
+    await until(lambda: "NodeNotSchedulable" in told())
+    await api.core.patch_node("lab-control-1", {"spec": {"unschedulable": None}})
+    await until(lambda: [taint["key"] for taint in taints()] == ["node-role.kubernetes.io/control-plane"])
+    await until(lambda: "NodeSchedulable" in told())
+
+
 async def test_missing_config_is_waited_for(api, cluster, until, make_pod):
     env = [{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "later", "key": "x"}}}]
     await api.core.create_namespaced_pod(STAGING, make_pod("waits", env=env))
@@ -215,6 +233,26 @@ async def test_eviction_asks_the_budget(api, cluster, until):
         lambda: cluster.store.get("poddisruptionbudgets", "payments", "payments-api")["status"]["disruptionsAllowed"]
     )
     assert (await api.raw("POST", path.format(names[1]), eviction(names[1])))[0] == 201
+
+
+async def test_an_evicted_pod_says_why_it_goes(api, cluster, until, make_pod):
+    await api.core.create_namespaced_pod(STAGING, make_pod("leaves"))
+    await until(lambda: get(cluster, "leaves")["status"].get("phase") == "Running")
+    path = f"/api/v1/namespaces/{STAGING}/pods/leaves/eviction"
+    other = {**eviction("leaves"), "deleteOptions": {"preconditions": {"uid": "another"}}}
+    code, _, status = await api.raw("POST", path, other)
+    assert (code, status["reason"]) == (409, "Conflict")
+    assert get(cluster, "leaves")["metadata"].get("deletionTimestamp") is None
+    assert (await api.raw("POST", f"{path}?dryRun=All", eviction("leaves")))[0] == 201
+    assert not [c for c in get(cluster, "leaves")["status"]["conditions"] if c["type"] == "DisruptionTarget"]
+    watching = cluster.store.version
+    meant = {"uid": get(cluster, "leaves")["metadata"]["uid"]}
+    body = {**eviction("leaves"), "deleteOptions": {"preconditions": meant}}
+    assert (await api.raw("POST", path, body))[0] == 201
+    await until(lambda: get(cluster, "leaves") is None)
+    seen = [change.object for change in cluster.store.changes_since(watching) if change.resource == "pods"]
+    mine = [pod for pod in seen if pod["metadata"]["name"] == "leaves"]
+    assert condition(mine[-1], "DisruptionTarget")["reason"] == "EvictionByEvictionAPI"
 
 
 async def test_an_unhealthy_pod_may_be_evicted_when_the_rest_suffices(api, cluster, until):

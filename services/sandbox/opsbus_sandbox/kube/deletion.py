@@ -58,7 +58,7 @@ def delete(store: ObjectStore, kind: ResourceType, namespace: str, name: str, op
     obj = store.get(kind.plural, namespace, name)
     if obj is None:
         raise not_found(kind, name)
-    _check_preconditions(kind, obj, options)
+    check_preconditions(kind, obj, options)
     marked = _marked(store, kind, obj, options)
     if options.dry_run:
         return marked or obj
@@ -75,7 +75,8 @@ def finish_if_released(store: ObjectStore, kind: ResourceType, obj: Obj) -> None
     store.delete(kind.plural, meta.get("namespace", ""), meta["name"])
 
 
-def _check_preconditions(kind: ResourceType, obj: Obj, options: DeleteOptions) -> None:
+def check_preconditions(kind: ResourceType, obj: Obj, options: DeleteOptions) -> None:
+    """Raises ApiError 409 when the object is not the one, or not the version, that is meant."""
     meta = obj["metadata"]
     for label, given, stored in (
         ("UID", options.uid, meta["uid"]),

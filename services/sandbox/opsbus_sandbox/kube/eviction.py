@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 from opsbus_sandbox.clock import timestamp
-from opsbus_sandbox.kube.deletion import DeleteOptions, delete, delete_options
+from opsbus_sandbox.kube.deletion import DeleteOptions, check_preconditions, delete, delete_options
 from opsbus_sandbox.kube.errors import ApiError, bad_request, eviction_refused
-from opsbus_sandbox.kube.podstatus import is_ready
+from opsbus_sandbox.kube.podstatus import is_ready, set_condition
 from opsbus_sandbox.kube.registry import Registry
 from opsbus_sandbox.kube.resources import BY_PLURAL
 from opsbus_sandbox.kube.selectors import match_selector
@@ -29,6 +30,7 @@ def evict(registry: Registry, namespace: str, name: str, body: Any, *, dry_run: 
     options = DeleteOptions(
         dry_run or options.dry_run, options.grace_seconds, options.policy, options.uid, options.version
     )
+    check_preconditions(kind, pod, options)
     budgets = [
         budget
         for budget in store.list("poddisruptionbudgets", namespace)
@@ -42,8 +44,20 @@ def evict(registry: Registry, namespace: str, name: str, body: Any, *, dry_run: 
         raise ApiError(500, "InternalError", message)
     if budgets and not _needs_no_budget(pod, budgets[0]):
         _take_from_budget(store, budgets[0], name, dry_run=options.dry_run)
-    delete(store, kind, namespace, name, options)
+    if not options.dry_run:
+        _mark(store, pod)
+    delete(store, kind, namespace, name, replace(options, version=""))
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+
+
+def _mark(store: ObjectStore, pod: Obj) -> None:
+    """Why the pod goes, for whoever looks at it while it stops."""
+    marked = copy.deepcopy(pod)
+    message = "Eviction API: evicting"
+    set_condition(
+        marked.setdefault("status", {}), "DisruptionTarget", "True", store.clock.now(), "EvictionByEvictionAPI", message
+    )
+    store.update("pods", marked)
 
 
 def _needs_no_budget(pod: Obj, budget: Obj) -> bool:

@@ -17,6 +17,7 @@ from opsbus_sandbox.kube.reconcile.deployments import sync_deployment
 from opsbus_sandbox.kube.reconcile.garbage import collect, sync_claim, sync_deleting, sync_namespace
 from opsbus_sandbox.kube.reconcile.jobs import sync_cronjob, sync_job
 from opsbus_sandbox.kube.reconcile.kubelet import Kubelet
+from opsbus_sandbox.kube.reconcile.nodes import sync_node
 from opsbus_sandbox.kube.reconcile.replicasets import sync_replicaset
 from opsbus_sandbox.kube.reconcile.services import sync_service
 from opsbus_sandbox.kube.reconcile.statefulsets import sync_statefulset
@@ -194,6 +195,7 @@ _SYNCS: dict[str, Callable[[Context, str, str], None]] = {
     "deployments": sync_deployment,
     "statefulsets": sync_statefulset,
     "daemonsets": sync_daemonset,
+    "nodes": sync_node,
     "jobs": sync_job,
     "cronjobs": sync_cronjob,
     "services": sync_service,
