@@ -29,6 +29,7 @@ class Long:
 
     def __init__(self):
         self.worker = Worker("test", version="1.0.0")
+        self.written = 0
         self.started, self.cancelled, self.go = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
         @self.worker.tool(permission="test:read", read_only=True)
@@ -49,6 +50,14 @@ class Long:
         async def writes(ctx: Context) -> ToolResult:
             """Waits, and may have done something by then."""
             await self.wait(ctx)
+            return said("written")
+
+        @self.worker.tool(permission="test:write")
+        async def writes_when_told(ctx: Context) -> ToolResult:
+            """Waits, asks, and counts how often it went on."""
+            await self.wait(ctx)
+            await ctx.ask_all({"first": form("First?"), "second": form("Second?")})
+            self.written += 1
             return said("written")
 
         @self.worker.tool(permission="test:read", read_only=True)
@@ -268,6 +277,19 @@ async def test_a_key_is_never_used_twice(edges, long, raw):
             break
 
 
+async def test_answers_at_once_at_two_edges_make_it_go_on_once(edges, long, raw):
+    clients = raw(), raw()
+    ids = [await made(clients[0], edges[number % 2], "test_writes_when_told") for number in range(6)]
+    long.go.set()
+    for id in ids:
+        await until(clients[0], edges[0], id, "input_required")
+        both = [{"first": "a"}, {"second": "b"}, {"first": "c", "second": "d"}]
+        await asyncio.gather(*(update(clients[n % 2], edges[n % 2], id, **both[n % 3]) for n in range(6)))
+    for id in ids:
+        assert (await until(clients[1], edges[1], id, *ENDED))["status"] == "completed"
+    assert long.written == len(ids)
+
+
 async def test_cancelled_while_it_waits_for_answers(edges, long, raw):
     one, two = edges
     client = raw()
@@ -397,13 +419,15 @@ async def test_who_has_enough_tasks_waits_for_further_calls(run_edge, long, wait
     async with run_edge(**SOON, tasks_per_caller=2) as one, run_edge(**SOON, tasks_per_caller=2) as two:
         await wait_known(one)
         await wait_known(two)
-        ids = [await made(raw(), served.mcp_url) for served in (one, two)]
-        waiting = asyncio.create_task(call(raw(), one.mcp_url))
+        calls = [asyncio.create_task(call(raw(), served.mcp_url)) for served in (one, two) for _ in range(3)]
+        async with asyncio.timeout(WAIT_S):
+            while sum(one.done() for one in calls) < 2:
+                await asyncio.sleep(0.05)
         await made(raw("another"), one.mcp_url)
-        assert not waiting.done()
         long.go.set()
-        assert (await asyncio.wait_for(waiting, WAIT_S))["content"][0]["text"] == "dddd"
-        for id in ids:
+        results = await asyncio.wait_for(asyncio.gather(*calls), WAIT_S)
+        assert sorted(result["resultType"] for result in results) == ["complete"] * 4 + ["task"] * 2
+        for id in [result["taskId"] for result in results if result["resultType"] == "task"]:
             assert (await until(raw(), one.mcp_url, id, *ENDED))["status"] == "completed"
 
 
