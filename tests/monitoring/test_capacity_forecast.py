@@ -77,7 +77,7 @@ def test_a_lower_threshold_is_the_mirror_of_an_upper_one() -> None:
     assert (down.slope, down.planned_now) == (pytest.approx(-(up.slope or 0)), pytest.approx(-(up.planned_now or 0)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     level=st.floats(20, 60),
     slope=st.floats(0.8, 3),
@@ -112,13 +112,13 @@ def test_the_season_is_not_taken_for_a_trend() -> None:
 @pytest.mark.parametrize("memory", [0.0, 0.5, 0.9])
 def test_nine_of_ten_intervals_hold_the_truth(memory: float) -> None:
     held = 0
-    for seed in range(30):
+    for seed in range(24):
         course = lambda days: 70 + days + 3 * np.sin(2 * np.pi * days)  # noqa: E731
         found = judged(series(course, noise=2, memory=memory, seed=seed), horizon=40)
         assert found.verdict == "reaches"
         assert found.days_low is not None
         held += found.days_low <= 20 <= (found.days_high or math.inf)
-    assert held >= 23
+    assert held >= 18
 
 
 def test_only_what_came_after_a_step_counts() -> None:
@@ -174,7 +174,7 @@ def test_nothing_at_all() -> None:
     assert "no value" in found.why
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10_000), share=st.floats(0, 0.25))
 def test_scattered_gaps_do_not_move_the_answer(seed: int, share: float) -> None:
     whole = series(line(70, 1), noise=1)
@@ -281,7 +281,7 @@ def test_the_same_data_give_the_same_answer() -> None:
     assert judged(series(line(70, 1), noise=2)) == judged(series(line(70, 1), noise=2))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     values=st.lists(
         st.one_of(st.none(), st.floats(-1e15, 1e15), st.just(math.nan), st.just(math.inf)), min_size=0, max_size=250

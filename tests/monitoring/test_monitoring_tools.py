@@ -406,6 +406,8 @@ async def test_hints_and_permissions_are_true() -> None:
         "get_alerts": ("alerts:read", True),
         "health_check": ("health:read", True),
         "create_dashboard": ("dashboards:write", False),
+        "get_dashboard_summary": ("metrics:query", True),
+        "patch_dashboard": ("dashboards:write", False),
         "list_silences": ("alerts:read", True),
         "create_silence": ("alerts:silence", False),
         "expire_silence": ("alerts:silence", False),

@@ -8,6 +8,8 @@ from opsbus_monitoring.overview import DASHBOARDS_URI, dashboards
 from opsbus_monitoring.settings import MonitoringSettings
 from opsbus_monitoring.tool_alerts import get_alerts
 from opsbus_monitoring.tool_capacity import capacity_report
+from opsbus_monitoring.tool_dashboard_patch import patch_dashboard
+from opsbus_monitoring.tool_dashboard_summary import get_dashboard_summary
 from opsbus_monitoring.tool_dashboards import create_dashboard
 from opsbus_monitoring.tool_describe_metric import describe_metric
 from opsbus_monitoring.tool_find_metrics import find_metrics
@@ -46,6 +48,10 @@ def build() -> Worker:
     made.tool(permission="health:read", read_only=True, title="Health check")(health_check)
     made.tool(permission="dashboards:write", title="Save a dashboard", destructive=True, timeout_s=60, plans=True)(
         create_dashboard
+    )
+    made.tool(permission="metrics:query", read_only=True, title="A dashboard")(get_dashboard_summary)
+    made.tool(permission="dashboards:write", title="Change a dashboard", destructive=True, timeout_s=60, plans=True)(
+        patch_dashboard
     )
     made.tool(permission="alerts:read", read_only=True, title="Silences")(list_silences)
     made.tool(permission="alerts:silence", title="Create a silence", destructive=True, timeout_s=60, plans=True)(

@@ -42,6 +42,17 @@ class Grafana:
             raise
         return found
 
+    async def dashboard_version(self, uid: str, version: int) -> dict[str, Any] | None:
+        """The dashboard as it was saved under that number; None when Grafana does not have it any more."""
+        try:
+            found = await self.backend.get(f"/api/dashboards/uid/{uid}/versions/{version}")
+        except BackendError as error:
+            if error.code == "not_found":
+                return None
+            raise
+        data = found.get("data") if isinstance(found, dict) else None
+        return data if isinstance(data, dict) else None
+
     async def save(self, dashboard: dict[str, Any], *, folder_uid: str, message: str) -> dict[str, Any]:
         """Create or update by uid; the version inside guards against a change in between (conflict)."""
         body = {"dashboard": dashboard, "folderUid": folder_uid, "message": message, "overwrite": False}

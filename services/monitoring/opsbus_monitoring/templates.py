@@ -1,4 +1,4 @@
-"""Dashboards that are asked for again and again: RED of a service, a namespace's workloads, nodes."""
+"""Dashboards that are asked for again and again: RED of a service, workloads, USE of nodes, the platform itself."""
 
 import re
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ TEMPLATES = {
         ),
     ),
     "nodes_use": Template(
-        "Nodes: utilisation",
+        "Nodes: utilisation, saturation, errors",
         (),
         (
             ("CPU busy", '1 - avg by (node) (rate(node_cpu_seconds_total{mode="idle"}[5m]))', "percentunit"),
@@ -84,6 +84,84 @@ TEMPLATES = {
                 "percentunit",
             ),
             ("Disk used", "1 - node_filesystem_avail_bytes / node_filesystem_size_bytes", "percentunit"),
+            (
+                "CPU saturation: load per core",
+                'node_load5 / on (instance) group_left () count by (instance) (node_cpu_seconds_total{mode="idle"})',
+                "short",
+            ),
+            ("Memory saturation: major page faults", "rate(node_vmstat_pgmajfault[5m])", "ops"),
+            ("Disk saturation: time busy", "rate(node_disk_io_time_seconds_total[5m])", "percentunit"),
+            (
+                "Network errors",
+                "rate(node_network_receive_errs_total[5m]) + rate(node_network_transmit_errs_total[5m])",
+                "pps",
+            ),
+            ("Nodes that are not ready", 'kube_node_status_condition{condition="Ready",status="true"} == 0', "short"),
+        ),
+    ),
+    "workload": Template(
+        "Workload $namespace/$workload",
+        ("namespace", "workload"),
+        (
+            (
+                "Replicas wanted",
+                'kube_deployment_spec_replicas{namespace="$namespace",deployment="$workload"}',
+                "short",
+            ),
+            (
+                "Replicas available",
+                'kube_deployment_status_replicas_available{namespace="$namespace",deployment="$workload"}',
+                "short",
+            ),
+            (
+                "Pods ready",
+                'sum(kube_pod_status_ready{namespace="$namespace",pod=~"$workload-.*",condition="true"})',
+                "short",
+            ),
+            (
+                "Restarts in 10 minutes",
+                "sum by (pod) (increase(kube_pod_container_status_restarts_total"
+                '{namespace="$namespace",pod=~"$workload-.*"}[10m]))',
+                "short",
+            ),
+            (
+                "CPU against its limit",
+                "sum by (pod) (rate(container_cpu_usage_seconds_total"
+                '{namespace="$namespace",pod=~"$workload-.*"}[5m])) / sum by (pod) (kube_pod_container_resource_limits'
+                '{namespace="$namespace",pod=~"$workload-.*",resource="cpu"})',
+                "percentunit",
+            ),
+            (
+                "Memory against its limit",
+                "sum by (pod) (container_memory_working_set_bytes"
+                '{namespace="$namespace",pod=~"$workload-.*"}) / sum by (pod) (kube_pod_container_resource_limits'
+                '{namespace="$namespace",pod=~"$workload-.*",resource="memory"})',
+                "percentunit",
+            ),
+        ),
+    ),
+    "platform": Template(
+        "opsbus: the platform itself",
+        (),
+        (
+            ("Tool calls per second, by outcome", "sum by (status) (rate(mcp_tool_calls_total[5m]))", "reqps"),
+            (
+                "Tool calls p99",
+                "histogram_quantile(0.99, sum by (le, tool) (rate(mcp_tool_call_duration_seconds_bucket[5m])))",
+                "s",
+            ),
+            ("Errors told to callers, by code", "sum by (code) (rate(mcp_errors_total[5m]))", "reqps"),
+            ("Calls at workers now", "sum by (instance) (opsbus_edge_calls_in_flight)", "short"),
+            ("Refused by a limit", "sum by (limit) (rate(mcp_rate_limit_hits_total[5m]))", "reqps"),
+            ("Audit events not yet acknowledged", "sum by (instance) (opsbus_edge_audit_pending)", "short"),
+            ("Audit spool on disk", "sum by (instance) (opsbus_edge_audit_spool_bytes)", "bytes"),
+            (
+                "Workers: calls per second, by outcome",
+                "sum by (instance, outcome) (rate(opsbus_worker_calls_total[5m]))",
+                "reqps",
+            ),
+            ("Workers: calls that wait", "sum by (instance) (opsbus_worker_queue)", "short"),
+            ("Workers ready", "sum by (instance) (opsbus_worker_ready)", "short"),
         ),
     ),
 }

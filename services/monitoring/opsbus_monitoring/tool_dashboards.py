@@ -74,7 +74,8 @@ async def create_dashboard(
     title: Annotated[str | None, Field(min_length=1, max_length=200, description="Default: the template's.")] = None,
     panels: Annotated[list[PanelSpec] | None, Field(min_length=1, max_length=PANELS_MAX)] = None,
     template: Annotated[
-        str | None, Field(description="service_red, namespace_workloads or nodes_use, in place of panels.")
+        str | None,
+        Field(description="Not panels: service_red, nodes_use, workload, namespace_workloads, platform."),
     ] = None,
     variables: Annotated[
         dict[str, str] | None, Field(max_length=10, description='The template\'s: {"service": "checkout"}.')
@@ -108,12 +109,12 @@ async def create_dashboard(
     with asking():
         known = await grafana.dashboard(chosen)
         folders = await grafana.folders()
-        datasource = _prometheus_of(await grafana.datasources())
+        datasource = prometheus_of(await grafana.datasources())
     before = known["dashboard"] if known else None
     meta: dict[str, Any] = known["meta"] if known else {}
-    _require_ours_to_change(chosen, meta, before, expected_version)
+    require_ours_to_change(chosen, meta, before, expected_version)
     if before is None:
-        await _require_no_namesake(grafana, made_title, chosen)
+        await require_no_namesake(grafana, made_title, chosen)
     folder_uid = _folder(folder, folders) if folder is not None else str(meta.get("folderUid") or "")
     after = merged(before, chosen, made_title, specs, tags or [], datasource)
     found: dict[str, Any] = {"uid": chosen, "title": made_title, "panels": checks, "as_of": datetime.now(UTC)}
@@ -217,7 +218,7 @@ def _wanted(
     return title, list(panels or [])
 
 
-def _require_ours_to_change(
+def require_ours_to_change(
     uid: str, meta: dict[str, Any], before: dict[str, Any] | None, expected_version: int | None
 ) -> None:
     if meta.get("provisioned"):
@@ -236,7 +237,7 @@ def _require_ours_to_change(
         )
 
 
-async def _require_no_namesake(grafana: Grafana, title: str, uid: str) -> None:
+async def require_no_namesake(grafana: Grafana, title: str, uid: str) -> None:
     """A second dashboard of the same title is the clone nobody wants."""
     with asking():
         hits = await grafana.search(title)
@@ -250,7 +251,7 @@ async def _require_no_namesake(grafana: Grafana, title: str, uid: str) -> None:
             )
 
 
-def _prometheus_of(datasources: list[dict[str, Any]]) -> str:
+def prometheus_of(datasources: list[dict[str, Any]]) -> str:
     found = [source for source in datasources if source.get("type") == "prometheus"]
     if not found:
         raise ToolError(

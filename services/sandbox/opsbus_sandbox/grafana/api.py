@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -26,6 +26,8 @@ class Stored:
     dashboard: dict[str, Any]
     created: float
     updated: float
+    versions: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """As each was saved, by its number."""
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer, not a failure
@@ -53,6 +55,7 @@ class GrafanaApi:
             web.get("/api/search", self._guarded(self.search)),
             web.post("/api/dashboards/db", self._guarded(self.save)),
             web.get("/api/dashboards/uid/{uid}", self._guarded(self.get)),
+            web.get("/api/dashboards/uid/{uid}/versions/{version}", self._guarded(self.version)),
             web.delete("/api/dashboards/uid/{uid}", self._guarded(self.delete)),
             web.get("/api/folders", self._guarded(self.list_folders)),
             web.post("/api/folders", self._guarded(self.add_folder)),
@@ -93,6 +96,14 @@ class GrafanaApi:
             "canSave": True,
         }
         return {"meta": meta, "dashboard": item.dashboard}
+
+    async def version(self, request: web.Request) -> Any:
+        """A dashboard as it was saved once."""
+        item, number = self._find(request.match_info["uid"]), request.match_info["version"]
+        known = item.versions.get(int(number)) if number.isascii() and number.isdigit() else None
+        if known is None:
+            raise Refused(404, "Dashboard version not found")
+        return {"dashboardId": item.id, "uid": known["uid"], "version": int(number), "data": known}
 
     async def delete(self, request: web.Request) -> Any:
         """Remove a dashboard."""
@@ -138,7 +149,8 @@ class GrafanaApi:
         number = known.id if known else max((item.id for item in self.stored.values()), default=0) + 1
         version = known.dashboard["version"] + 1 if known else 1
         dashboard |= {"id": number, "uid": uid, "version": version}
-        stored = Stored(number, folder, dashboard, known.created if known else now, now)
+        versions = {**(known.versions if known else {}), version: dashboard}
+        stored = Stored(number, folder, dashboard, known.created if known else now, now, versions)
         self.stored[uid] = stored
         slug = _slug(dashboard["title"])
         return {"id": number, "uid": uid, "url": _url(stored), "status": "success", "version": version, "slug": slug}
