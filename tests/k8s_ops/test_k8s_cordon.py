@@ -14,7 +14,7 @@ from opsbus_k8s_ops.nodes import node_warnings
 from opsbus_k8s_ops.writes import version_of
 from opsbus_sandbox.app import Estate, serve
 
-from .conftest import RoughServer, identity, kubeconfig
+from .conftest import RoughServer, kubeconfig
 from .test_k8s_reads import schema_of
 
 CORDON = {"node": "lab-worker-2", "reason": "disk errors"}
@@ -99,42 +99,6 @@ async def test_a_user_who_can_be_asked_is_asked(ask: Any, estate: Any) -> None:
     done = await ask("cordon_node", role="admin", options=can_ask | answers, **CORDON)
     assert done.structured["outcome"] == "done"
     assert unschedulable(estate)
-
-
-NOT_CORDONED: list[tuple[dict[str, Any], ErrorCode, str]] = [
-    ({"node": "lab-worker-9"}, ErrorCode.NOT_FOUND, "lab-worker-9"),
-    ({"node": "../secrets"}, ErrorCode.INVALID_ARGUMENTS, "node"),
-    ({"reason": "x"}, ErrorCode.INVALID_ARGUMENTS, "reason"),
-    ({"uncordon": "maybe"}, ErrorCode.INVALID_ARGUMENTS, "uncordon"),
-    ({"force": True}, ErrorCode.INVALID_ARGUMENTS, "force"),
-    ({"cluster": "prod"}, ErrorCode.NOT_FOUND, "prod"),
-    ({"expected_version": "1"}, ErrorCode.PRECONDITION_FAILED, "changed since"),
-    ({"confirm": "made-up-token-made-up"}, ErrorCode.PRECONDITION_FAILED, "confirmation"),
-]
-
-
-async def test_what_is_not_cordoned(ask: Any, estate: Any) -> None:
-    for arguments, code, word in NOT_CORDONED:
-        reply = await ask("cordon_node", role="admin", **(CORDON | arguments))
-        assert reply.error.code is code, (arguments, reply.error)
-        assert word in reply.error.message
-        assert reply.executed == "no"
-    assert (await ask("cordon_node", role="admin", **(CORDON | {"node": "lab-worker-9"}))).error.did_you_mean
-    assert not unschedulable(estate)
-
-
-async def test_the_cluster_forbids_and_nobody_is_asked(ask: Any, estate: Any) -> None:
-    error = (await ask("cordon_node", role="operator", **CORDON)).error
-    assert error.code is ErrorCode.FORBIDDEN
-    assert "operator@shop.example" in error.message
-    assert not unschedulable(estate)
-
-
-async def test_a_worker_of_some_namespaces_touches_no_node(estate: Any, run_worker: Any, caller: Any) -> None:
-    async with run_worker(build(), kubeconfig=str(estate.kubeconfig), contexts=["lab"], namespaces=["shop"]):
-        reply = await caller.call("k8s", "cordon_node", CORDON, identity=identity("admin"))
-    assert reply.error.code is ErrorCode.FORBIDDEN
-    assert not unschedulable(estate)
 
 
 async def test_a_change_in_between_makes_the_confirmation_void(ask: Any, estate: Any) -> None:

@@ -11,12 +11,10 @@ import pytest
 from nats.aio.client import Client
 
 from opsbus_contracts import ErrorCode, Status
-from opsbus_k8s_ops.app import build
 from opsbus_sandbox.app import Estate, serve
 from opsbus_sandbox.kube.registry import Registry, WriteOptions
 from opsbus_sandbox.kube.resources import BY_PLURAL
 
-from .conftest import identity
 from .test_k8s_reads import schema_of
 
 NODE = "lab-worker-2"
@@ -239,58 +237,6 @@ async def test_what_would_be_lost_is_asked_for(ask: Any, estate: Any) -> None:
     warnings = " | ".join(both.details["plan"]["warnings"])
     assert "gone for good" in warnings
     assert "lose the data" in warnings
-    assert not unschedulable(estate)
-
-
-NOT_DRAINED: list[tuple[dict[str, Any], ErrorCode, str]] = [
-    ({"node": "lab-worker-9"}, ErrorCode.NOT_FOUND, "lab-worker-9"),
-    ({"node": "a b"}, ErrorCode.INVALID_ARGUMENTS, "node"),
-    ({"reason": ""}, ErrorCode.INVALID_ARGUMENTS, "reason"),
-    ({"wait_s": 1}, ErrorCode.INVALID_ARGUMENTS, "wait_s"),
-    ({"wait_s": 100_000}, ErrorCode.INVALID_ARGUMENTS, "wait_s"),
-    ({"grace_s": 0}, ErrorCode.INVALID_ARGUMENTS, "grace_s"),
-    ({"cluster": "prod"}, ErrorCode.NOT_FOUND, "prod"),
-    ({"expected_version": "1"}, ErrorCode.PRECONDITION_FAILED, "changed since"),
-    ({"confirm": "made-up-token-made-up"}, ErrorCode.PRECONDITION_FAILED, "confirmation"),
-]
-
-
-async def test_what_is_not_drained(ask: Any, estate: Any) -> None:
-    before = set(pods(estate))
-    for arguments, code, word in NOT_DRAINED:
-        reply = await ask("drain_node", role="admin", **(DRAIN | arguments))
-        assert reply.error.code is code, (arguments, reply.error)
-        assert word in reply.error.message
-        assert reply.executed == "no"
-    assert not unschedulable(estate)
-    assert set(pods(estate)) == before
-
-
-async def test_the_cluster_forbids_and_nobody_is_asked(ask: Any, estate: Any) -> None:
-    for role in ("viewer", "operator"):
-        error = (await ask("drain_node", role=role, **DRAIN)).error
-        assert error.code is ErrorCode.FORBIDDEN
-        assert f"{role}@shop.example" in error.message
-    assert not unschedulable(estate)
-
-
-async def test_a_worker_of_some_namespaces_drains_nothing(estate: Any, run_worker: Any, caller: Any) -> None:
-    async with run_worker(build(), kubeconfig=str(estate.kubeconfig), contexts=["lab"], namespaces=["shop"]):
-        reply = await caller.call("k8s", "drain_node", DRAIN, identity=identity("admin"))
-    assert reply.error.code is ErrorCode.FORBIDDEN
-
-
-async def test_a_user_who_can_be_asked_sees_every_pod(ask: Any, estate: Any) -> None:
-    can_ask: dict[str, Any] = {"client": {"capabilities": {"elicitation": {}}}}
-    declined = {"action": "accept", "content": {"proceed": False}}
-    asked = await ask("drain_node", role="admin", options=can_ask, **DRAIN)
-    assert asked.status is Status.INPUT_REQUIRED
-    key, question = next(iter(asked.result["inputRequests"].items()))
-    message = question["params"]["message"]
-    assert all(name.partition("/")[2] in message for name in pods(estate))
-    answers = {"request_state": asked.result["requestState"], "input_responses": {key: declined}}
-    reply = await ask("drain_node", role="admin", options=can_ask | answers, **DRAIN)
-    assert reply.error.code is ErrorCode.DECLINED
     assert not unschedulable(estate)
 
 

@@ -90,14 +90,6 @@ async def test_a_rollback_is_planned_confirmed_done_proved_and_undone(ask: Any, 
     assert image(estate) == broken
 
 
-async def test_the_template_that_runs_already_is_left(ask: Any, estate: Any) -> None:
-    before = copy.deepcopy(deployment(estate)["spec"])
-    reply = await ask("rollback_deployment", **CHECKOUT, to_revision=14)
-    assert reply.structured["outcome"] == "unchanged"
-    assert "already" in reply.text
-    assert deployment(estate)["spec"] == before
-
-
 async def test_nothing_to_roll_back_to(ask: Any, estate: Any) -> None:
     name = "frontend"
     kept = [
@@ -114,40 +106,6 @@ async def test_nothing_to_roll_back_to(ask: Any, estate: Any) -> None:
     assert error.code is ErrorCode.PRECONDITION_FAILED
     assert "nothing to roll back to" in error.message
     assert "k8s_rollout_history" in error.hint
-
-
-NOT_ROLLED_BACK: list[tuple[dict[str, Any], ErrorCode, str]] = [
-    ({"to_revision": 99}, ErrorCode.NOT_FOUND, "no revision 99"),
-    ({"to_revision": 0}, ErrorCode.INVALID_ARGUMENTS, "to_revision"),
-    ({"to_revision": "last"}, ErrorCode.INVALID_ARGUMENTS, "to_revision"),
-    ({"revision": 13}, ErrorCode.INVALID_ARGUMENTS, "revision"),
-    ({"reason": ""}, ErrorCode.INVALID_ARGUMENTS, "reason"),
-    ({"name": "chekout"}, ErrorCode.NOT_FOUND, "chekout"),
-    ({"namespace": "shopp"}, ErrorCode.NOT_FOUND, "shopp"),
-    ({"cluster": "prod"}, ErrorCode.NOT_FOUND, "prod"),
-    ({"expected_version": "1"}, ErrorCode.PRECONDITION_FAILED, "changed since"),
-    ({"confirm": "made-up-token-made-up"}, ErrorCode.PRECONDITION_FAILED, "confirmation"),
-]
-
-
-async def test_what_is_not_rolled_back(ask: Any, estate: Any) -> None:
-    before = image(estate)
-    for arguments, code, word in NOT_ROLLED_BACK:
-        reply = await ask("rollback_deployment", **(CHECKOUT | arguments))
-        assert reply.error.code is code, (arguments, reply.error)
-        assert word in reply.error.message
-        assert reply.executed == "no"
-    error = (await ask("rollback_deployment", **CHECKOUT, to_revision=99)).error
-    assert "14, 13" in error.hint
-    assert image(estate) == before
-
-
-async def test_the_cluster_forbids_and_nobody_is_asked(ask: Any, estate: Any) -> None:
-    before = image(estate)
-    error = (await ask("rollback_deployment", role="viewer", **CHECKOUT)).error
-    assert error.code is ErrorCode.FORBIDDEN
-    assert "viewer@shop.example" in error.message
-    assert image(estate) == before
 
 
 async def test_a_paused_rollout_is_not_rolled_back(ask: Any, estate: Any) -> None:
