@@ -214,6 +214,36 @@ async def test_a_change_is_told_to_the_bus(ask: Any, bus: Any) -> None:
     assert subjects == {"event.monitoring.dashboard_saved", "event.monitoring.resource_updated"}
 
 
+async def test_a_replaced_dashboard_is_taken_back_by_its_undo(
+    ask: Any, estate: Any, http: aiohttp.ClientSession
+) -> None:
+    before = await stored(http, estate, "shop-red")
+    new = {"title": before["title"], "uid": "shop-red", "panels": [{"title": "Up", "expr": "up"}], "reason": REASON}
+    token = (await ask("create_dashboard", **new)).error.details["confirm"]
+    made = valid("create_dashboard", (await ask("create_dashboard", **new, confirm=token)).structured)
+    assert made["outcome"] == "updated"
+    back = await confirmed(ask, **made["undo"]["arguments"])
+    assert back["verified"] is True
+    assert {**await stored(http, estate, "shop-red"), "version": 1} == before
+
+
+async def test_a_plan_of_many_long_changes_stays_within_the_budget(
+    ask: Any, estate: Any, http: aiohttp.ClientSession
+) -> None:
+    known = folded()
+    long = "up" + " + up" * 700
+    known["panels"] += [
+        {"id": 100 + index, "type": "stat", "title": f"Long {index}", "targets": [{"refId": "A", "expr": long}]}
+        for index in range(15)
+    ]
+    await put(http, estate, known)
+    names = [f"Long {index}" for index in range(15)]
+    reply = await ask("patch_dashboard", uid="folded", reason=REASON, remove_panels=names, dry_run=True)
+    plan = valid("patch_dashboard", reply.structured)["plan"]
+    assert 1 <= len(plan["changes"]) < 15
+    assert any("more changes are too long" in warning for warning in plan["warnings"])
+
+
 async def test_a_workload_template_shows_the_workload(ask: Any) -> None:
     arguments = {"template": "workload", "variables": {"namespace": "shop", "workload": "checkout"}, "reason": REASON}
     found = (await ask("create_dashboard", **arguments, dry_run=True)).structured

@@ -11,6 +11,8 @@ from opsbus_monitoring.dashboardpanels import panels_of, queries_of, unit_of
 from opsbus_monitoring.dashboards import COLUMNS, Dashboard, PanelSpec, panel_of
 
 HEIGHT = 8
+SHOWN_CHARS = 12_000
+"""Of all values of a plan together."""
 
 
 class PanelPatch(BaseModel):
@@ -83,6 +85,18 @@ def differences(before: Dashboard, after: Dashboard) -> list[Change]:
     if not found and _bare(before) != _bare(after):
         found.append(Change(path="dashboard", before="settings outside its panels", after="other ones"))
     return found
+
+
+def bounded(changes: list[Change]) -> tuple[list[Change], list[str]]:
+    """As many changes as a plan can show, and a word about the others."""
+    left, shown = SHOWN_CHARS, []
+    for change in changes:
+        left -= len(str(change.before)) + len(str(change.after)) + len(change.path)
+        if left < 0:
+            break
+        shown.append(change)
+    more = len(changes) - len(shown)
+    return shown, [f"{more} more changes are too long to be shown here"] if more else []
 
 
 def changed_specs(before: Dashboard, after: Dashboard) -> list[PanelSpec]:

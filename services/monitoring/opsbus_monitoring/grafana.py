@@ -35,12 +35,19 @@ class Grafana:
     async def dashboard(self, uid: str) -> dict[str, Any] | None:
         """``{meta, dashboard}``; None when there is none of that uid."""
         try:
-            found: dict[str, Any] = await self.backend.get(f"/api/dashboards/uid/{uid}")
+            found = await self.backend.get(f"/api/dashboards/uid/{uid}")
         except BackendError as error:
             if error.code == "not_found":
                 return None
             raise
-        return found
+        if not isinstance(found, dict) or not isinstance(found.get("dashboard"), dict):
+            raise BackendError(
+                SYSTEM,
+                "unavailable",
+                "Grafana answered JSON of another shape than its API's.",
+                hint=f"Is GRAFANA_URL ({self.backend.base_url}) a Grafana?",
+            )
+        return {**found, "meta": found["meta"] if isinstance(found.get("meta"), dict) else {}}
 
     async def dashboard_version(self, uid: str, version: int) -> dict[str, Any] | None:
         """The dashboard as it was saved under that number; None when Grafana does not have it any more."""

@@ -10,7 +10,7 @@ from opsbus_monitoring.arguments import Confirm, DryRun, IdempotencyKey, Reason
 from opsbus_monitoring.backend import BackendError
 from opsbus_monitoring.backends import Backends
 from opsbus_monitoring.dashboardpanels import filled, variables_of
-from opsbus_monitoring.dashboardpatch import PanelPatch, changed_specs, differences, patched
+from opsbus_monitoring.dashboardpatch import PanelPatch, bounded, changed_specs, differences, patched
 from opsbus_monitoring.dashboards import UID_CHARS_MAX, Dashboard, PanelSpec
 from opsbus_monitoring.faults import asking, told
 from opsbus_monitoring.grafana import Grafana
@@ -215,12 +215,13 @@ def _plan(
 ) -> Plan:
     what = f"Restore version {restored} of" if restored is not None else "Change"
     name = f"{before['title']!r} ({before['uid']}, version {before.get('version')})"
+    shown, cut = bounded(changes)
     return Plan(
         summary=f"{what} the dashboard {name}: {reason}",
-        changes=changes,
+        changes=shown,
         blast_radius="everybody who looks at it",
         undo=undo,
-        warnings=warnings,
+        warnings=[*warnings, *cut],
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from opsbus import Context, ErrorCode, Plan, ToolError
+from opsbus import Context, ErrorCode, Plan, ToolError, Undo
 from opsbus.toolerror import near
 from opsbus_monitoring.backend import BackendError
 from opsbus_monitoring.backends import Backends
@@ -49,6 +49,7 @@ class DashboardOutcome(BaseModel):
     plan: Plan | None = optional("What would be done.")
     panels: list[PanelCheck] = Field(default_factory=list, exclude_if=empty)
     warnings: list[str] = Field(default_factory=list)
+    undo: Undo | None = optional("The call that takes an update back.")
     undo_note: str | None = optional("How to take it back.")
     as_of: datetime
 
@@ -140,6 +141,7 @@ async def create_dashboard(
         url=public_url(backends, str(saved.get("url", ""))),
         version=saved.get("version"),
         previous_version=before.get("version") if before else None,
+        undo=plan.undo,
         undo_note=_undo_note(before),
         warnings=plan.warnings,
         **found,
@@ -299,7 +301,16 @@ def _plan(
         changes=changes_between(before, after),
         blast_radius="everybody who looks at it" if before else "",
         warnings=warnings,
+        undo=_undo(before, reason) if same_folder else None,
     )
+
+
+def _undo(before: dict[str, Any] | None, reason: str) -> Undo | None:
+    """The call that makes a changed dashboard what it was; a version knows nothing of folders."""
+    if before is None:
+        return None
+    arguments = {"uid": before["uid"], "restore_version": before.get("version"), "reason": f"undo: {reason}"[:500]}
+    return Undo(tool="monitoring_patch_dashboard", arguments=arguments)
 
 
 def _undo_note(before: dict[str, Any] | None) -> str:

@@ -53,3 +53,13 @@ async def test_folders_search_and_datasources(api: Any) -> None:
     assert [(hit["uid"], hit["folderTitle"]) for hit in hits] == [("orders", "SRE")]
     _, sources = await api.call("GET", "/grafana/api/datasources")
     assert sources[0]["uid"] == "prometheus"
+
+
+async def test_each_version_is_kept_as_it_was_saved(api: Any) -> None:
+    await save(api)
+    await save(api, dashboard={**BOARD, "version": 1, "tags": ["new"]})
+    for version, tags in ((1, None), (2, ["new"])):
+        status, found = await api.call("GET", f"/grafana/api/dashboards/uid/orders/versions/{version}")
+        assert (status, found["version"], found["data"].get("tags")) == (200, version, tags)
+    for path in ("orders/versions/3", "orders/versions/x", "none/versions/1"):
+        assert (await api.call("GET", f"/grafana/api/dashboards/uid/{path}"))[0] == 404
