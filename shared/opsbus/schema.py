@@ -16,7 +16,8 @@ from opsbus.toolerror import ToolError, near
 from opsbus_contracts import ErrorCode
 
 _PREFIX = "p_"  # keeps an argument named "schema" or "copy" from shadowing BaseModel's own
-_LENGTHS = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
+_CHECKED = {"minLength": int, "maxLength": int, "minItems": int, "maxItems": int, "pattern": str}
+"""Bounds that are told when they are broken: a model that reads descriptions keeps to them."""
 _HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")
 
 
@@ -73,6 +74,8 @@ class Arguments:
         self.schema = self._model.model_json_schema(by_alias=True, schema_generator=Schema)
         properties = self.schema.setdefault("properties", {})
         self.schema["properties"] = {name: _announced(schema) for name, schema in properties.items()}
+        if "$defs" in self.schema:
+            self.schema["$defs"] = {name: _announced(schema) for name, schema in self.schema["$defs"].items()}
         for name, header in headers.items():
             self.schema["properties"][name]["x-mcp-header"] = header
 
@@ -206,8 +209,8 @@ def _announced(schema: Any) -> Any:
         schema = {key: value for key, value in schema.items() if key != "default"}
         kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
         schema = (kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}) | schema
-    # A number under such a key is the bound; anything else is a property that happens to have the name.
-    return {k: _announced(v) for k, v in schema.items() if not (k in _LENGTHS and isinstance(v, int))}
+    # Anything but a bound under such a key is a property that happens to have the name.
+    return {k: _announced(v) for k, v in schema.items() if not (k in _CHECKED and isinstance(v, _CHECKED[k]))}
 
 
 def _field_info(annotation: Any) -> FieldInfo | None:

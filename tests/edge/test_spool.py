@@ -1,5 +1,6 @@
 """The edge's disk spool: what it holds comes back, once each and in order, whatever happened to the process."""
 
+import asyncio
 import os
 import stat
 from pathlib import Path
@@ -275,3 +276,37 @@ async def test_a_log_that_is_closed_without_the_stream_leaves_its_events_to_the_
     events = await audit_events(302)
     assert [one["seq"] for one in events] == [*range(1, 302), 1]
     assert files(tmp_path) == []
+
+
+async def test_a_full_spool_refuses_reads_until_the_stream_is_back(
+    run_edge, run_worker, bus: Bus, tmp_path: Path, audit_events
+) -> None:
+    from opsbus import Worker
+    from opsbus.provision import provision
+
+    worker = Worker("demo", version="1.0.0")
+
+    @worker.tool(permission="demo:read", read_only=True)
+    async def look() -> str:
+        return "fine"
+
+    js = await bus.jetstream()
+    settings = {"audit_spool_folder": tmp_path / "spool", "audit_spool_bytes_max": MIB, "audit_timeout_s": 0.2}
+    async with run_worker(worker), run_edge(**settings) as running:
+        await running.knows("demo_look")
+        await js.delete_stream("AUDIT")
+        answered = 0
+        while (answer := await running.call("demo_look")).result["isError"] is False:
+            answered += 1
+        assert answer.tool_error["code"] == "audit_unavailable"
+        assert answered > 200
+        ready = await running.ready()
+        assert (ready.status_code, "bound is reached" in str(ready.json()["reasons"])) == (503, True)
+        await provision(js)
+        async with asyncio.timeout(60):
+            while (await running.ready()).status_code != 200:
+                await asyncio.sleep(0.05)
+        assert (await running.call("demo_look")).result["isError"] is False
+    events = await audit_events(2 * answered + 1, timeout_s=30)
+    numbers = sorted(event["seq"] for event in events)
+    assert numbers == list(range(1, len(numbers) + 1)), "nothing is missing, the refused call's event included"

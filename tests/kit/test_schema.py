@@ -213,7 +213,7 @@ def test_hints_are_all_set_and_true():
 def test_what_a_model_need_not_read_is_not_announced_and_still_checked():
     def tool(
         ctx,
-        name: Annotated[str, Field(max_length=5)],
+        name: Annotated[str, Field(max_length=5, pattern="^[a-z]+$")],
         kinds: Annotated[list[Annotated[str, Field(min_length=2)]] | None, Field(max_length=2)] = None,
         many: int | str | None = None,
         maxItems: int = 3,  # noqa: N803 - a name that is a keyword of JSON Schema too
@@ -229,6 +229,11 @@ def test_what_a_model_need_not_read_is_not_announced_and_still_checked():
     }
     assert arguments.schema["required"] == ["name"]
     assert arguments.parse({"name": "a", "kinds": None, "many": None})["kinds"] is None
-    for wrong in ({"name": "abcdef"}, {"name": "a", "kinds": ["a"]}, {"name": "a", "kinds": ["aa", "bb", "cc"]}):
+    for wrong in (
+        {"name": "abcdef"},
+        {"name": "A"},
+        {"name": "a", "kinds": ["a"]},
+        {"name": "a", "kinds": ["aa", "bb", "cc"]},
+    ):
         with pytest.raises(ToolError):
             arguments.parse(wrong)

@@ -73,7 +73,9 @@ async def create_dashboard(
     ctx: Context[Backends],
     reason: Reason,
     title: Annotated[str | None, Field(min_length=1, max_length=200, description="Default: the template's.")] = None,
-    panels: Annotated[list[PanelSpec] | None, Field(min_length=1, max_length=PANELS_MAX)] = None,
+    panels: Annotated[
+        list[PanelSpec] | None, Field(min_length=1, max_length=PANELS_MAX, description="In the order of the page.")
+    ] = None,
     template: Annotated[
         str | None,
         Field(description="Not panels: service_red, nodes_use, workload, namespace_workloads, platform."),
