@@ -64,7 +64,7 @@ class DashboardPatch(BaseModel):
 
 async def patch_dashboard(
     ctx: Context[Backends],
-    uid: Annotated[str, Field(pattern=rf"^[A-Za-z0-9_-]{{1,{UID_CHARS_MAX}}}$")],
+    uid: Annotated[str, Field(pattern=rf"^[A-Za-z0-9_-]{{1,{UID_CHARS_MAX}}}$", description="The dashboard's.")],
     reason: Reason,
     panels: Annotated[
         list[PanelPatch] | None,

@@ -89,7 +89,7 @@ async def create_dashboard(
     uid: Annotated[
         str | None, Field(pattern=rf"^[A-Za-z0-9_-]{{1,{UID_CHARS_MAX}}}$", description="Default: made of the title.")
     ] = None,
-    tags: Annotated[list[str] | None, Field(max_length=20)] = None,
+    tags: Annotated[list[str] | None, Field(max_length=20, description="To find it by.")] = None,
     dry_run: Annotated[bool, Field(description="Only show the plan.")] = False,
     confirm: Annotated[
         str | None, Field(max_length=2000, description="The token of a confirmation_required answer.")
