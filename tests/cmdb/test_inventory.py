@@ -1,15 +1,22 @@
 """The port's promises, kept by every backend: SQLite, PostgreSQL, and a CMDB over HTTP."""
 
 import asyncio
+import json
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from opsbus import ErrorCode, ToolError
+from opsbus.database import open_engine
 from opsbus_cmdb import asset_store
 from opsbus_cmdb.inventory import Inventory
 from opsbus_cmdb.model import ChangeState, Criticality, RelationType, Status
 from opsbus_cmdb.query import AssetQuery, ChangeQuery, Direction, StatusChange, TopologyQuery, asset_query
+from opsbus_cmdb.store import EmbeddedInventory
+from opsbus_cmdb.transfer.apply import Import
+from opsbus_cmdb.transfer.commands import import_into
+from opsbus_cmdb.transfer.read import read_files
 
 CHECKOUT = "service:shop/checkout"
 
@@ -72,6 +79,18 @@ async def test_text_and_filters(
 ) -> None:
     found = await inventory.find_assets(asset_query(text, filters), 100, None)
     assert {asset.name for asset in found.items} == refs
+
+
+async def test_a_label_of_any_characters(store: EmbeddedInventory, database_url: str, tmp_path: Path) -> None:
+    odd = 'größe "50%"\\ _ö'
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"assets": [{"ref": "service:shop/odd", "labels": {"sp ace.x": odd, "app": "x"}}]}))
+    engine = open_engine(database_url)
+    await import_into(engine, read_files([file]), Import("ada", "test"), lambda *_: None)
+    await engine.dispose()
+    for filters in ({"label.sp ace.x": odd}, {"label.sp ace.x": ["other", odd]}):
+        assert [a.name for a in (await store.find_assets(asset_query(None, filters), 5, None)).items] == ["odd"]
+    assert (await store.find_assets(asset_query(None, {"label.app": odd}), 5, None)).total == 0
 
 
 async def test_counts_add_up(inventory: Inventory) -> None:

@@ -1,12 +1,13 @@
 """Statements about assets: find, count, get, set a status. The connection and its transaction belong to the caller
 (store.py)."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Row, and_, cast, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, FromClause, Row, Text, and_, cast, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -47,8 +48,10 @@ def _matches(query: AssetQuery, table: FromClause, dialect: str) -> ColumnElemen
 def _labelled(table: FromClause, key: str, values: list[str], dialect: str) -> ColumnElement[bool]:
     if dialect == "postgresql":  # in the form that its index of labels knows
         return or_(*(cast(table.c.labels, JSONB).contains({key: value}) for value in values))
-    labelled: ColumnElement[bool] = table.c.labels[key].as_string().in_(values)
-    return labelled
+    # The value as it stands in the text first: that is half the price of reading the JSON of every asset.
+    text = cast(table.c.labels, Text)
+    named = or_(*(func.instr(text, json.dumps(value)) > 0 for value in values))
+    return and_(named, table.c.labels[key].as_string().in_(values))
 
 
 async def find(

@@ -6,7 +6,7 @@ without `valid_from` stood there when history began, and since when is not recor
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -45,20 +45,20 @@ def assets_at(as_of: datetime | None) -> FromClause:
     return _at(tables.asset, tables.asset_past, as_of)
 
 
-def relationships_at(as_of: datetime | None) -> FromClause:
-    """The relationships as they were; None: as they are."""
-    return _at(tables.relationship, tables.relationship_past, as_of)
+def relationships_at(as_of: datetime | None, names: Sequence[str] = ()) -> FromClause:
+    """The relationships as they were; None: as they are. With ``names`` only these columns are read of the past."""
+    return _at(tables.relationship, tables.relationship_past, as_of, names)
 
 
-def _at(current: Table, past: Table, as_of: datetime | None) -> FromClause:
+def _at(current: Table, past: Table, as_of: datetime | None, names: Sequence[str] = ()) -> FromClause:
     if as_of is None:
         return current
     began = or_(current.c.valid_from.is_(None), current.c.valid_from <= as_of)
     ended = and_(or_(past.c.valid_from.is_(None), past.c.valid_from <= as_of), past.c.valid_to > as_of)
-    shared = [column.name for column in current.columns]
-    return union_all(select(current).where(began), select(*(past.c[name] for name in shared)).where(ended)).subquery(
-        f"{current.name}_then"
-    )
+    read = names or [column.name for column in current.columns]
+    return union_all(
+        select(*(current.c[name] for name in read)).where(began), select(*(past.c[name] for name in read)).where(ended)
+    ).subquery(f"{current.name}_then")
 
 
 async def keep_assets(connection: AsyncConnection, rows: Iterable[Mapping[str, Any]], until: datetime) -> None:

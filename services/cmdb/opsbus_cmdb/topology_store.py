@@ -92,7 +92,7 @@ async def _level(
     connection: AsyncConnection, frontier: list[str], query: TopologyQuery, forward: bool
 ) -> tuple[Sequence[Any], bool]:
     """Ids of relationships of a level and of their ends, and whether there are more."""
-    edge = relationships_at(query.as_of)
+    edge = relationships_at(query.as_of, ("id", "from_id", "to_id", "type"))
     near, far = (edge.c.from_id, edge.c.to_id) if forward else (edge.c.to_id, edge.c.from_id)
     most = query.nodes_max * _EDGES_PER_NODE
     # No more than an index holds: of a hub's thousands most are not kept.
