@@ -15,6 +15,8 @@ from rs_bpe.bpe import openai
 GOLDEN = Path(__file__).parents[2] / "docs" / "tools.json"
 WORKERS = ("k8s_ops", "monitoring", "cmdb", "audit", "approvals")
 OPERATING = ("k8s_", "monitoring_", "cmdb_")
+PLAIN = frozenset({"limit", "cursor", "title", "uid", "idempotency_key"})
+"""Arguments that every client knows."""
 TOKENS_MAX = 12_000
 """Of all that operates systems, as a model reads it: name, description and arguments."""
 
@@ -68,4 +70,4 @@ def test_a_description_says_when_to_use_it(name: str) -> None:
     assert spec["annotations"].keys() >= {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}
     assert spec["outputSchema"]["type"] == "object"
     for argument, schema in spec["inputSchema"]["properties"].items():
-        assert schema.get("description") or argument in ("limit", "cursor"), f"{argument} is not described"
+        assert schema.get("description") or argument in PLAIN, f"{argument} is not described"
