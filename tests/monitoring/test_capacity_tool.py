@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from opsbus.testing.caller import Caller
 from opsbus.testing.plugin import RunWorker
-from opsbus_contracts import ErrorCode
+from opsbus_contracts import ErrorCode, Status
 from opsbus_monitoring.app import build
 from opsbus_monitoring.capacityresources import RESOURCES, expression_of
 from opsbus_monitoring.expressions import parse
@@ -36,6 +36,10 @@ COURSES: dict[str, dict[str, Course]] = {
         "full": lambda day: 0.93,
         "flat": lambda day: 0.4 + 0.01 * math.sin(day * 997),
         "new|one\nline": lambda day: 0.5 + 0.1 * day if day > -1.5 else math.nan,
+    },
+    "churn": {
+        "old": lambda day: 5.0 if day < -3 else math.nan,
+        "young": lambda day: 5.0 + math.sin(day * 997),
     },
     "queue": {"only": lambda day: 100 + 2 * day},
     "many": {f"s{number}": (lambda day: 1.0) for number in range(130)},
@@ -151,11 +155,11 @@ async def test_the_most_urgent_first_with_figures_that_are_true(report: Any, cal
 async def test_it_reads_as_an_engineer_would_write_it(report: Any, caller: Caller) -> None:
     reply = await report(resource="disk")
     summary = reply.structured["summary"]
-    assert summary.startswith("Disk space, 85.0% threshold, 4 series: 1 is over it already; 1 reaches it within 30d; ")
+    assert summary.startswith("Disk space, 85% threshold, 4 series: 1 is over it already; 1 reaches it within 30d; ")
     assert "1 shows no trend towards it; 1 has too little data." in summary
-    assert "mountpoint=full is over 85.0% already" in summary
-    assert "mountpoint=grows reaches 85.0% in about 14 days (90% interval: 1" in summary
-    assert "grows by 1 points a day, with a daily swing of 2 points" in summary
+    assert "mountpoint=full is over 85% already" in summary
+    assert "mountpoint=grows reaches 85% in about 14 days (90% interval: 1" in summary
+    assert "grows by 1 point a day, with a daily swing of 2 points" in summary
     assert "held back: off by" in summary
     assert summary in reply.text
     assert "Assumptions:" in reply.text
@@ -197,6 +201,22 @@ async def test_history_is_asked_for_by_the_week_without_overlap(report: Any, kno
     assert all(end - start <= 7 * 86_400 for start, end, _ in ranges)
     for (_, end, step), (start, _, _) in pairwise(ranges):
         assert start == pytest.approx(end + step, abs=0.01)
+
+
+async def test_series_that_ended_are_left_out_and_told(report: Any) -> None:
+    found = valid((await report(expr="churn", threshold=50)).structured)
+    assert [row["labels"]["mountpoint"] for row in found["items"]] == ["young"]
+    assert found["items"][0]["verdict"] == "stable"
+    assert any("1 series that ended" in warning for warning in found["warnings"])
+
+
+async def test_progress_is_told_while_weeks_are_read(known: Any, run_worker: RunWorker, caller: Caller) -> None:
+    arguments = {"expr": "queue_length", "threshold": 500, "history": "28d"}
+    async with run_worker(build(), prometheus_url=known[1], alertmanager_url="", grafana_url=""):
+        reply = await caller.call("monitoring", "capacity_report", arguments, progress=True)
+    told = [message.data["progress"] for message in reply.of(Status.PROGRESS)]
+    assert len(told) >= 2
+    assert told == sorted(told)
 
 
 async def test_rows_are_limited_and_the_report_is_whole(report: Any, caller: Caller) -> None:

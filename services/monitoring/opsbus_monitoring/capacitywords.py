@@ -34,7 +34,7 @@ class Question:
     @property
     def limit(self) -> str:
         """The threshold, as written."""
-        return self.shown(self.threshold)
+        return f"{self.threshold * 100:.4g}%" if self.ratio else _plain(self.threshold)
 
     @property
     def of_a_day(self) -> str:
@@ -51,7 +51,10 @@ class Question:
 
     def change(self, value: float) -> str:
         """A change, in points where the values are percent."""
-        return f"{value * 100:.2g} points" if self.ratio else _plain(value)
+        if not self.ratio:
+            return _plain(value)
+        points = f"{value * 100:.2g}"
+        return f"{points} point" if points in ("1", "-1") else f"{points} points"
 
 
 Outcome = tuple[str, Forecast]
@@ -83,7 +86,8 @@ def summary_of(question: Question, found: Sequence[Outcome]) -> str:
     lines = [_headline(question, found)]
     lines += [_of_one(question, name, one) for name, one in (urgent or found)[:NAMED_MAX]]
     if len(urgent) > NAMED_MAX:
-        lines.append(f"{len(urgent) - NAMED_MAX} more need a look: see the rows.")
+        more = len(urgent) - NAMED_MAX
+        lines.append(f"{more} more {'needs' if more == 1 else 'need'} a look: see the rows.")
     return "\n".join(lines)
 
 
@@ -166,9 +170,9 @@ def _course(question: Question, name: str, one: Forecast, now: str) -> str:
     if one.verdict == "reaches" and one.days is not None:
         when = question.asked_at + timedelta(days=one.days)
         interval = (
-            f"{_days(one.days_low)} to {_days(one.days_high)}"
+            f"{_days(one.days_low)} to {_days(one.days_high)} days"
             if one.days_high is not None
-            else (f"{_days(one.days_low)} at the earliest, no later bound within {ahead}")
+            else (f"{_days(one.days_low)} days at the earliest, no later bound within {ahead}")
         )
         return (
             f"{name} reaches {question.limit} in about {in_days(one.days)} (90% interval: {interval}), around"

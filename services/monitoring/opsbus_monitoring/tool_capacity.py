@@ -226,7 +226,7 @@ async def _read(ctx: Context[Backends], prometheus: Prometheus, wanted: Wanted) 
             raise await _too_many(prometheus, question.expr, wanted.end, total)
         merged: dict[tuple[tuple[str, str], ...], list[tuple[float, float | None]]] = {}
         warnings: list[str] = []
-        first, read = wanted.start, 0
+        first = wanted.start
         while first <= wanted.end:
             last = min(wanted.end, first + (math.floor(PART_S / question.step_s) - 1) * question.step_s)
             result = await prometheus.query_range(question.expr, first, last, question.step_s)
@@ -236,7 +236,6 @@ async def _read(ctx: Context[Backends], prometheus: Prometheus, wanted: Wanted) 
             if len(merged) > 10 * SERIES_MAX:
                 raise await _too_many(prometheus, question.expr, wanted.end, len(merged))
             first = last + question.step_s
-            read += 1
             done = 0.8 * min(1.0, (first - wanted.start) / (wanted.end - wanted.start))
             await ctx.progress(done, 1.0, f"read the history up to {as_utc(last):%Y-%m-%d}")
     alive = [Series(dict(key), points) for key, points in merged.items() if points[-1][0] >= wanted.end - DAY_S]
