@@ -66,7 +66,7 @@ async def test_what_was_changed_is_recorded_and_nothing_else_is(bus, tmp_path: P
     assert (event["stage"], event["method"], event["target"]) == ("provisioned", "platform", "bus")
     assert event["actor"] == getpass.getuser()
     details = event["details"]
-    assert details["created"] == ["stream EVENTS"]
+    assert details["created"] == ["stream EVENTS", "consumer cmdb-events"]
     assert list(details["updated"]) == ["stream CHECKPOINTS"]
     assert details["updated"]["stream CHECKPOINTS"][0].startswith("description: something else -> ")
     assert "refused" not in details
