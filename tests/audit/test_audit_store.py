@@ -23,6 +23,7 @@ from opsbus_audit.record import COLUMNS, Stored, row
 from opsbus_audit.search import Question, search
 from opsbus_audit.store import AuditStore
 from opsbus_audit.tables import event as table
+from opsbus_contracts.streams import AUDIT_STORE
 
 FIXTURES = Path(__file__).parents[2] / "contracts" / "fixtures" / "v1"
 
@@ -49,6 +50,14 @@ async def until(engine: AsyncEngine, count: int, timeout_s: float = 60) -> list[
             if found >= count:
                 return await stored(engine)
             await asyncio.sleep(0.05)
+
+
+async def redelivered_soon(bus: Bus) -> None:
+    """What was sent to nobody, or to a process that died, comes again after seconds and not after half a minute."""
+    js = await bus.jetstream()
+    config = (await js.consumer_info(AUDIT_STORE.stream, AUDIT_STORE.name)).config
+    config.ack_wait = 2.0
+    await js.add_consumer(AUDIT_STORE.stream, config)
 
 
 async def until_metrics(running: Any, *lines: str, timeout_s: float = 60) -> None:
@@ -106,10 +115,12 @@ def test_a_row_has_the_columns_of_the_table_in_their_order(fixture: str) -> None
 
 @pytest.mark.parametrize("provider", ["sqlite", "postgresql"])
 async def test_what_cannot_be_read_is_kept_flagged_and_blocks_nothing(
-    run_worker: Any, edge: Any, request: pytest.FixtureRequest, tmp_path: Path, provider: str
+    bus: Bus, run_worker: Any, edge: Any, request: pytest.FixtureRequest, tmp_path: Path, provider: str
 ) -> None:
     sqlite = f"sqlite:///{tmp_path}/audit.sqlite3"
     url = sqlite if provider == "sqlite" else await request.getfixturevalue("postgres").database()
+    # nats-server sends nothing behind a message without a byte: what it took from there on comes with a later request.
+    await redelivered_soon(bus)
     for subject, payload, headers in ODD:
         await edge.raw(payload, subject, headers)
     good = await edge.write()
@@ -251,6 +262,7 @@ async def start_process(bus: Bus, url: str, folder: Path) -> asyncio.subprocess.
 async def test_kills_in_the_middle_lose_and_double_nothing(
     bus: Bus, edge: Any, database_url: str, tmp_path: Path
 ) -> None:
+    await redelivered_soon(bus)
     total = 3_000
     writing = asyncio.create_task(edge.many(total))
     async with reading(database_url) as engine:

@@ -49,15 +49,14 @@ def make_worker() -> Worker:
 
 
 async def entries(bus) -> dict[str, Manifest]:
-    """The catalogue as the edge sees it."""
-    bucket = await (await bus.jetstream("edge")).key_value("CATALOG")
-    watcher = await bucket.watchall(ignore_deletes=True)
+    """The catalogue as it is. Not by nats-py's watch, which may say "that was all" before what is there has come."""
+    js = await bus.jetstream()
+    subjects = (await js.stream_info("KV_CATALOG", subjects_filter="$KV.CATALOG.>")).state.subjects or {}
     found = {}
-    async for entry in watcher:
-        if entry is None:
-            break
-        found[entry.key] = Manifest.model_validate_json(entry.value)
-    await watcher.stop()
+    for subject in subjects:
+        message = await js.get_last_msg("KV_CATALOG", subject)
+        if message.data:
+            found[subject.removeprefix("$KV.CATALOG.")] = Manifest.model_validate_json(message.data)
     return found
 
 
