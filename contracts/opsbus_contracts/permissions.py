@@ -112,7 +112,7 @@ def _edge() -> Grants:
             *(grant for bucket in ("KEYUSE", "LIMITS", "SUBJECTKEYS", "TASKS") for grant in _kv_read(bucket)),
             "$JS.API.STREAM.INFO.AUDIT",
         ),
-        subscribe=("_INBOX.edge.>", "edge.*.session", "edge.*.cancel", "event.*.resource_updated"),
+        subscribe=("_INBOX.edge.>", "edge.*.session", "edge.*.cancel", "edge.task.*", "event.*.resource_updated"),
     )
 
 

@@ -96,6 +96,15 @@ SUBJECTS: tuple[Subject, ...] = (
         "the HTTP client of a forwarded request has gone, or wants a task of that edge ended (which is answered)",
     ),
     Subject(
+        "edge.task.<digest>",
+        Kind.BROADCAST,
+        "edge",
+        "edge",
+        None,
+        (),
+        "a task is no longer what it was: who watches it looks at it; empty",
+    ),
+    Subject(
         "audit.<service>.<stage>",
         Kind.STREAM,
         "edge, worker, keeper, provisioner, auditor",
@@ -181,7 +190,13 @@ SUBJECTS: tuple[Subject, ...] = (
     Subject("$KV.LIMITS.<limit>.<digest>", Kind.KV, "edge", "edge", None, (), "a token bucket that edges lease from"),
     Subject("$KV.TASKS.task.<digest>", Kind.KV, "edge", "edge", tasks.Task, (), "a call that its client polls for"),
     Subject(
-        "$KV.TASKS.result.<digest>", Kind.KV, "edge", "edge", None, (), "a task's result: the MCP result, byte for byte"
+        "$KV.TASKS.result.<digest>",
+        Kind.KV,
+        "edge",
+        "edge",
+        None,
+        (),
+        "a task's result: the MCP result, sealed",
     ),
     Subject("$KV.TASKS.caller.<digest>", Kind.KV, "edge", "edge", tasks.TasksOfCaller, (), "the tasks that one has"),
     Subject("$KV.TASKS.edge.<instance>", Kind.KV, "edge", "edge", None, (), "a sign of life of an edge"),
@@ -225,6 +240,11 @@ def mcp_subject(service: str, method: str) -> str:
 def cancel_subject(service: str) -> str:
     """``cancel.k8s``."""
     return f"cancel.{service}"
+
+
+def task_subject(digest: str) -> str:
+    """``edge.task.4f1c…``."""
+    return f"edge.task.{digest}"
 
 
 def audit_subject(service: str, stage: str) -> str:

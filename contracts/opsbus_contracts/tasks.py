@@ -62,6 +62,10 @@ class Task(Message):
     answers: dict[str, Any] = Field(default_factory=dict, description="By the worker's key; of this round.")
     again: TaskCall | None = Field(default=None, description="While it waits for answers.")
     error: dict[str, Any] | None = Field(default=None, description="JSON-RPC error of a failed one.")
+    sealed: str = Field(
+        default="",
+        description="Whose it is, and what was asked, answered and said, as edges with a seal key keep them.",
+    )
 
 
 class TasksOfCaller(Message):

@@ -48,7 +48,7 @@ from opsbus_edge.settings import EdgeSettings
 from opsbus_edge.sign_in.build import directory, session_tokens, sign_in
 from opsbus_edge.sign_in.tokens import SessionTokens
 from opsbus_edge.signing import SigningKey
-from opsbus_edge.tasks import Desk, Runner, TaskStore
+from opsbus_edge.tasks import Desk, Runner, TaskSeal, TaskStore
 from opsbus_edge.tracing import Tracing
 
 log = logs.get("edge")
@@ -254,6 +254,13 @@ def _sealer(settings: EdgeSettings) -> Sealer:
     return Sealer(keyfiles.secrets_by_line(settings.seal_key_file, "seal_key_file"), settings.seal_ttl_s)
 
 
+def _task_seal(settings: EdgeSettings) -> TaskSeal:
+    """Without a key file tasks lie in the clear: a key of this process alone would hide them from the other edges."""
+    if settings.seal_key_file is None:
+        return TaskSeal()
+    return TaskSeal(keyfiles.secrets_by_line(settings.seal_key_file, "seal_key_file"))
+
+
 async def _api_keys(settings: EdgeSettings, nc: Client, stack: AsyncExitStack) -> ApiKeys:
     uses = KeyUses(nc)
     uses.start()
@@ -279,7 +286,7 @@ async def _tasks(
 ) -> Desk | None:
     if not settings.task_after_s:
         return None
-    store = TaskStore(nc, instance)
+    store = TaskStore(nc, instance, _task_seal(settings))
     runner = Runner(nc, instance, catalog, pipeline, store, settings)
     await runner.start()
     stack.push_async_callback(runner.stop, settings.drain_timeout_s)

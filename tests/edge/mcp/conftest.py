@@ -202,6 +202,12 @@ class Raw:
             url, json=envelope(method, params, capabilities), headers=self.modern_headers(method, params)
         )
 
+    def envelope(
+        self, method: str, params: dict[str, Any], capabilities: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """A modern request's body and headers."""
+        return envelope(method, params, capabilities), self.modern_headers(method, params)
+
     def modern_headers(self, method: str, params: dict[str, Any]) -> dict[str, str]:
         name = params.get(NAMES.get(method, ""))
         return {"MCP-Protocol-Version": VERSION, "Mcp-Method": method, **({"Mcp-Name": name} if name else {})}
@@ -254,6 +260,51 @@ async def raw() -> AsyncIterator[Callable[..., Raw]]:
     yield make
     for one in made:
         await one.http.aclose()
+
+
+class Lines:
+    """An answer that is read as it comes."""
+
+    def __init__(self, client: Raw, method: str, url: str, headers: dict[str, str], body: Any = None) -> None:
+        self._request = (method, url, headers, body)
+        self._http = client.http
+        self.lines: list[str] = []
+        self.over = asyncio.Event()
+        self._some = asyncio.Event()
+
+    async def __aenter__(self) -> "Lines":
+        self._task = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def _read(self) -> None:
+        method, url, headers, body = self._request
+        try:
+            async with self._http.stream(method, url, headers=headers, json=body) as answer:
+                assert answer.status_code == 200, answer.status_code
+                async for line in answer.aiter_lines():
+                    self.lines.append(line)
+                    self._some.set()
+        finally:
+            self.over.set()
+            self._some.set()
+
+    async def wait(self, text: str) -> None:
+        """Returns when a line has the text."""
+        async with asyncio.timeout(30):
+            while not any(text in line for line in self.lines):
+                assert not self.over.is_set(), self.lines
+                self._some.clear()
+                await self._some.wait()
+
+
+@pytest.fixture
+def lines() -> type[Lines]:
+    """``async with lines(client, method, url, headers, body) as read``: an answer that is read as it comes."""
+    return Lines
 
 
 @pytest.fixture

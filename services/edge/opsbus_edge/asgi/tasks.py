@@ -1,31 +1,26 @@
 """``tasks/get``, ``tasks/update`` and ``tasks/cancel`` as the extension words them; the work: opsbus_edge/tasks/."""
 
 import time
-from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
 
 from opsbus_contracts.errors import ErrorBody, ErrorCode
-from opsbus_contracts.tasks import Task, TaskStatus
 from opsbus_edge.answers import to_jsonrpc_error
 from opsbus_edge.asgi import splice
 from opsbus_edge.asgi.envelope import Envelope
 from opsbus_edge.context import Edge
 from opsbus_edge.model import Caller, error_body
-from opsbus_edge.tasks import Desk, Handle, declares, missing
+from opsbus_edge.tasks import Desk, Handle, declares, missing, wire
 from opsbus_edge.tasks.desk import Seen
 
-POLL_MS = 1_000
-"""Clients are asked to poll no more often."""
 _HEADER_MISMATCH = -32020
 _ACKNOWLEDGED = splice.tool_result(b'{"resultType":"complete"}')
 
 
 def created(handle: Handle) -> bytes:
     """The result of a tools/call that became a task."""
-    return splice.tool_result(orjson.dumps({"resultType": "task", **_task(handle.id, handle.task)}))
+    return splice.tool_result(orjson.dumps({"resultType": "task", **wire.fields(handle.id, handle.task)}))
 
 
 async def answer_task(
@@ -79,24 +74,5 @@ def _mismatch(envelope: Envelope, headers: dict[str, str]) -> tuple[int, bytes] 
 
 
 def _seen(id: str, seen: Seen) -> bytes:
-    """The task with what its status calls for; a result is spliced in as it is kept."""
-    task = seen.task
-    body: dict[str, Any] = {"resultType": "complete", **_task(id, task)}
-    if task.status is TaskStatus.INPUT_REQUIRED:
-        body["inputRequests"] = {key: question.request for key, question in task.questions.items()}
-    elif task.status is TaskStatus.FAILED:
-        body["error"] = task.error
-    head = splice.tool_result(orjson.dumps(body))
-    return head if seen.result is None else head[:-1] + b',"result":' + seen.result + b"}"
-
-
-def _task(id: str, task: Task) -> dict[str, Any]:
-    fields: dict[str, Any] = {"taskId": id, "status": task.status.value}
-    if task.message:
-        fields["statusMessage"] = task.message
-    fields |= {"createdAt": _time(task.created_ms), "lastUpdatedAt": _time(task.updated_ms), "ttlMs": task.ttl_ms}
-    return fields | {"pollIntervalMs": POLL_MS}
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    head = {"resultType": "complete", **wire.detailed(id, seen.task)}
+    return wire.with_result(splice.tool_result(orjson.dumps(head)), seen)

@@ -3,6 +3,7 @@
 Authentication, Origin and Host are checked before a request comes here (asgi/); so is the express lane.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -15,6 +16,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from opsbus import logs
 from opsbus_edge.context import Edge
 from opsbus_edge.mcp_face import relay
 from opsbus_edge.mcp_face.endless import serve_until
@@ -24,13 +26,18 @@ from opsbus_edge.mcp_face.face import Face
 from opsbus_edge.mcp_face.forward import Forwarder
 from opsbus_edge.mcp_face.owner import Owner
 from opsbus_edge.mcp_face.replies import session_gone, too_large
+from opsbus_edge.mcp_face.rights import has_lost, proof_of
 from opsbus_edge.mcp_face.server import build_server
 from opsbus_edge.mcp_face.sessions import owner_of, public_id
 from opsbus_edge.mcp_face.subscriptions import Changes
 from opsbus_edge.model import Caller
 
+log = logs.get("edge")
+
 SESSION_HEADER = b"mcp-session-id"
 VERSION_HEADER = MCP_PROTOCOL_VERSION_HEADER.encode()
+PROVED_EVERY_S = 5.0
+"""How often it is asked whether who listens may still do so."""
 RETRY_MS = 1_000
 """What clients are told to wait before they come back to a stream that was closed."""
 
@@ -76,7 +83,7 @@ class McpApplication:
     async def _end_streams(self) -> None:
         """When the edge drains, subscribers get their last word; they come back to another edge."""
         await self._edge.drain.wait()
-        self._changes.listen.close()
+        self._changes.streams.close()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP request."""
@@ -102,11 +109,27 @@ class McpApplication:
             await self._ending(partial(self._forwarder.handle, owner[0]), scope, receive, send)
 
     async def _ending(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """A GET stream ends when the edge drains; all else ends by itself."""
-        if scope["method"] == "GET":
-            await serve_until(self._edge.drain, app, scope, receive, send)
-        else:
+        """A GET stream ends when the edge drains or its proof holds no more; all else ends by itself."""
+        if scope["method"] != "GET":
             await app(scope, receive, send)
+            return
+        leave = asyncio.Event()
+        watching = self._face.tasks.spawn(self._leave(scope, leave))
+        try:
+            await serve_until(leave, app, scope, receive, send)
+        finally:
+            watching.cancel()
+
+    async def _leave(self, scope: Scope, leave: asyncio.Event) -> None:
+        proof = proof_of(scope)
+        while not leave.is_set():
+            try:
+                await asyncio.wait_for(self._edge.drain.wait(), PROVED_EVERY_S)
+                leave.set()
+            except TimeoutError:
+                if await has_lost(self._edge, proof):
+                    log.info("a session's stream ends: its proof holds no more", sub=scope[CALLER_KEY].sub)
+                    leave.set()
 
     async def _local(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A request of a session that this edge owns, or that opens one. Here the SDK's own session id is used."""
@@ -130,6 +153,9 @@ class McpApplication:
         caller = scope[CALLER_KEY]
         scope = {**scope, "user": _user(caller)}
         if sdk_id is not None:
+            session = self._face.sessions.find(sdk_id)
+            if session is not None and session.sub == caller.sub:
+                self._changes.proved(session, scope)
             scope["headers"] = _with(scope["headers"], SESSION_HEADER, sdk_id.encode())
         await self._ending(self._manager.handle_request, scope, receive, send_named)
 

@@ -13,13 +13,13 @@ from mcp.server.models import InitializationOptions
 from opsbus_contracts.errors import ErrorCode
 from opsbus_edge.answers import LEGACY
 from opsbus_edge.context import Edge
-from opsbus_edge.mcp_face.exchange import Ctx
+from opsbus_edge.mcp_face.exchange import Ctx, caller_of
 from opsbus_edge.mcp_face.face import Face
 from opsbus_edge.mcp_face.failures import counted, guard, refuse
 from opsbus_edge.mcp_face.listings import list_page
 from opsbus_edge.mcp_face.operations import operate
 from opsbus_edge.mcp_face.sessions import session_of
-from opsbus_edge.mcp_face.subscriptions import Changes, listen, subscribe, unsubscribe
+from opsbus_edge.mcp_face.subscriptions import Changes, subscribe, unsubscribe
 from opsbus_edge.tasks import EXTENSION
 
 INSTRUCTIONS = (
@@ -147,15 +147,18 @@ def _operations(face: Face) -> list[tuple[str, type[Any], Handler]]:
 
 def _subscriptions(face: Face, changes: Changes) -> list[tuple[str, type[Any], Handler]]:
     async def on_listen(ctx: Ctx, params: types.SubscriptionsListenRequestParams) -> Any:
-        return await listen(face, changes, ctx, params)
+        return await changes.streams.listen(ctx, params)
 
     async def on_subscribe(ctx: Ctx, params: types.SubscribeRequestParams) -> Any:
-        return await subscribe(face, ctx, params)
+        return subscribe(face, changes, ctx, params)
+
+    async def on_unsubscribe(ctx: Ctx, params: types.UnsubscribeRequestParams) -> Any:
+        return unsubscribe(changes, ctx, params)
 
     return [
         ("subscriptions/listen", types.SubscriptionsListenRequestParams, on_listen),
         ("resources/subscribe", types.SubscribeRequestParams, on_subscribe),
-        ("resources/unsubscribe", types.UnsubscribeRequestParams, unsubscribe),
+        ("resources/unsubscribe", types.UnsubscribeRequestParams, on_unsubscribe),
     ]
 
 
@@ -170,6 +173,6 @@ def _initialized(face: Face) -> Callable[[Ctx, types.NotificationParams], Awaita
     async def handle(ctx: Ctx, params: types.NotificationParams) -> None:
         # A modern stdio connection sends none of this, and its connection is one request long.
         if ctx.session.client_params is not None:
-            face.sessions.add(ctx)
+            face.sessions.add(ctx, caller_of(face.edge, ctx).sub)
 
     return handle

@@ -1,7 +1,7 @@
 """Sessions of the older eras that this edge owns: ids, and what a session remembers. Its streams are the SDK's."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -9,11 +9,10 @@ from typing import Any
 from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
+from mcp.shared.subscriptions import ServerEvent
 
 from opsbus_contracts.names import INSTANCE_PATTERN
-
-SUBSCRIPTIONS_MAX = 1_000
-"""Resources one session may subscribe to."""
+from opsbus_edge.mcp_face.rights import Proof, proof_in
 
 DEFAULT_LOG_LEVEL = "info"
 """Until a session says otherwise (``logging/setLevel``)."""
@@ -31,6 +30,13 @@ class Session:
     """URIs of ``resources/subscribe``."""
     channel: ServerSession | None = None
     """Notifications without a request go here; None until the client is initialized."""
+    sub: str = ""
+    """Whose session it is."""
+    proof: Proof | None = None
+    """What the newest of its requests proved its caller by; None: stdio."""
+    waiting: dict[ServerEvent, None] = field(default_factory=dict)
+    """What is still to be told."""
+    telling: bool = False
 
 
 def public_id(instance: str, sdk_id: str) -> str:
@@ -59,10 +65,13 @@ def session_of(ctx: ServerRequestContext[Any, Any]) -> Session:
 
 
 class Sessions:
-    """The initialized sessions of this edge. They leave when their connection ends."""
+    """The sessions of this edge that may be sent notifications. They leave when their connection ends."""
 
     def __init__(self) -> None:
         self._sessions: dict[int, Session] = {}
+        self._by_id: dict[str, Session] = {}
+        self.ended: list[Callable[[Session], None]] = []
+        """Told of sessions that have left."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -70,13 +79,37 @@ class Sessions:
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._sessions.values()))
 
-    def add(self, ctx: ServerRequestContext[Any, Any]) -> None:
+    def find(self, sdk_id: str) -> Session | None:
+        """The session with the SDK's id."""
+        return self._by_id.get(sdk_id)
+
+    def add(self, ctx: ServerRequestContext[Any, Any], sub: str) -> None:
         """The session of ``notifications/initialized`` may be sent notifications from now on."""
-        session = session_of(ctx)
+        session = self.keep(ctx, sub)
         if session.channel is None:
             session.channel = ctx.session
+
+    def keep(self, ctx: ServerRequestContext[Any, Any], sub: str) -> Session:
+        """The session of a request, known until it ends.
+
+        Args:
+            sub: Of the caller: whose session it is.
+        """
+        session = session_of(ctx)
+        if id(session) not in self._sessions:
+            sdk_id = ctx.request.headers.get("mcp-session-id", "") if ctx.request is not None else ""
+            session.sub, session.proof = sub, proof_in(ctx)
             self._sessions[id(session)] = session
-            _connection(ctx).exit_stack.callback(self._sessions.pop, id(session), None)
+            if sdk_id:
+                self._by_id[sdk_id] = session
+            _connection(ctx).exit_stack.callback(self._leave, session, sdk_id)
+        return session
+
+    def _leave(self, session: Session, sdk_id: str) -> None:
+        self._sessions.pop(id(session), None)
+        self._by_id.pop(sdk_id, None)
+        for told in self.ended:
+            told(session)
 
 
 def _connection(ctx: ServerRequestContext[Any, Any]) -> Connection:

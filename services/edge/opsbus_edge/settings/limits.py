@@ -44,6 +44,12 @@ class LimitSettings(Settings):
     list_page_size: int = Field(default=1_000, ge=1, le=10_000, description="Items on a page of a list.")
     list_ttl_ms: int = Field(default=1_000, ge=0, le=3_600_000, description="Clients may keep a list this long.")
     sessions_max: int = Field(default=10_000, ge=1, le=1_000_000, description="Sessions of older clients at once.")
+    subscriptions_per_caller: int = Field(
+        default=1_000, ge=1, le=100_000, description="Resources and tasks that one caller watches at an edge."
+    )
+    listens_per_caller: int = Field(
+        default=100, ge=1, le=100_000, description="Streams (subscriptions/listen) of one caller at an edge."
+    )
     session_idle_s: float = Field(default=1_800.0, gt=0, le=86_400, description="A session unused this long ends.")
 
     @field_validator("rate_global", "rate_caller", "rate_address")

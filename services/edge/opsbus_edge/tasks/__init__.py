@@ -6,6 +6,7 @@ A task is a pipeline run in the background of one edge; what became of it stands
 from opsbus_edge.tasks.desk import Desk
 from opsbus_edge.tasks.extension import EXTENSION, declares, missing
 from opsbus_edge.tasks.runner import Handle, Runner
+from opsbus_edge.tasks.sealing import TaskSeal
 from opsbus_edge.tasks.store import TaskStore
 
-__all__ = ["EXTENSION", "Desk", "Handle", "Runner", "TaskStore", "declares", "missing"]
+__all__ = ["EXTENSION", "Desk", "Handle", "Runner", "TaskSeal", "TaskStore", "declares", "missing"]

@@ -1,20 +1,25 @@
 """The bucket TASKS: tasks, their results, how many a caller has, and which edges live. Nothing is decided here."""
 
 import asyncio
+import contextlib
 import random
 import time
 from typing import NamedTuple
 
 import nats.errors
 import nats.js.errors
+import orjson
 from nats.aio.client import Client
 from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError, NotFoundError
 from nats.js.kv import KeyValue
 from pydantic import ValidationError
 
+from opsbus import logs
 from opsbus_contracts.calls import BODY_BYTES_MAX
 from opsbus_contracts.streams import TASKS
+from opsbus_contracts.subjects import task_subject
 from opsbus_contracts.tasks import Task, TasksOfCaller, TaskStatus, task_digest
+from opsbus_edge.tasks.sealing import TaskSeal, UnreadableError
 
 STORE_ERRORS = (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError)
 """What the bus may fail with; KeyWrongLastSequenceError, somebody else was quicker, is one of them."""
@@ -27,6 +32,10 @@ _TIMEOUT_S = 5.0
 _TRIES = 20
 _FORGET_MAX = 50
 """Expired tasks let go at a time, so that nobody waits for it long."""
+
+_SEALED = {"sub", "message", "client", "issued", "questions", "answers", "again", "error"}
+"""Fields of a task that lie in the bucket sealed."""
+log = logs.get("edge")
 
 
 class TooLargeError(Exception):
@@ -53,9 +62,11 @@ def expired(task: Task) -> bool:
 class TaskStore:
     """The bucket as one edge uses it. Every method raises STORE_ERRORS when the bus does not answer."""
 
-    def __init__(self, nc: Client, instance: str) -> None:
+    def __init__(self, nc: Client, instance: str, seal: TaskSeal) -> None:
+        self._nc = nc
         self._js = nc.jetstream(timeout=_TIMEOUT_S)
         self._instance = instance
+        self._seal = seal
         self._bucket: KeyValue | None = None
 
     async def create(self, digest: str, task: Task) -> int:
@@ -64,34 +75,44 @@ class TaskStore:
         Raises:
             TooLargeError: it does not fit.
         """
-        return await (await self._open()).update(f"task.{digest}", _bytes(task), last=0)
+        return await (await self._open()).update(f"task.{digest}", self._bytes(digest, task), last=0)
 
     async def update(self, digest: str, task: Task, revision: int) -> int:
-        """Replace a task that nobody else changed since; gives its new revision.
+        """Replace a task that nobody else changed since, and tell every edge that it changed; gives its new revision.
 
         Raises:
             KeyWrongLastSequenceError: somebody else changed it.
             TooLargeError: it does not fit.
         """
-        return await (await self._open()).update(f"task.{digest}", _bytes(task), last=revision)
+        found = await (await self._open()).update(f"task.{digest}", self._bytes(digest, task), last=revision)
+        with contextlib.suppress(*STORE_ERRORS):  # who watches it looks now and then, whatever is heard
+            await self._nc.publish(task_subject(digest), b"")
+        return found
 
     async def find(self, digest: str) -> Found | None:
         """A task, expired ones too; None: there is none."""
         try:
             entry = await (await self._open()).get(f"task.{digest}")
-            return Found(Task.model_validate_json(entry.value or b""), entry.revision or 0)
+            return Found(self._task(digest, entry.value or b""), entry.revision or 0)
         except (KeyNotFoundError, ValidationError):
+            return None
+        except UnreadableError as error:
+            log.warning("a task cannot be read: is the seal key the same at all edges?", why=str(error))
             return None
 
     async def keep_result(self, digest: str, result: bytes) -> None:
         """Put a result, before the task says that there is one."""
-        await (await self._open()).put(f"result.{digest}", result)
+        await (await self._open()).put(f"result.{digest}", self._seal.seal(result, f"result.{digest}"))
 
     async def result(self, digest: str) -> bytes | None:
         """A completed task's result."""
         try:
-            return (await (await self._open()).get(f"result.{digest}")).value
+            kept = (await (await self._open()).get(f"result.{digest}")).value
+            return None if kept is None else self._seal.open(kept, f"result.{digest}")
         except KeyNotFoundError:
+            return None
+        except UnreadableError as error:
+            log.warning("a result cannot be read: is the seal key the same at all edges?", why=str(error))
             return None
 
     async def admit(self, sub: str, digest: str, expires_ms: int, most: int) -> bool:
@@ -157,9 +178,20 @@ class TaskStore:
             self._bucket = await self._js.key_value(TASKS.name)
         return self._bucket
 
+    def _bytes(self, digest: str, task: Task) -> bytes:
+        if self._seal.seals:
+            hidden = task.model_dump_json(include=_SEALED, exclude_defaults=True).encode()
+            sealed = self._seal.seal_text(hidden, f"task.{digest}")
+            shown = task.model_dump(exclude={*_SEALED, "sealed"}, exclude_defaults=True)
+            task = Task.model_validate({**shown, "sub": "", "sealed": sealed})
+        data = task.model_dump_json(exclude_defaults=True).encode()
+        if len(data) > BODY_BYTES_MAX:
+            raise TooLargeError(f"{len(data)} bytes")
+        return data
 
-def _bytes(task: Task) -> bytes:
-    data = task.model_dump_json(exclude_defaults=True).encode()
-    if len(data) > BODY_BYTES_MAX:
-        raise TooLargeError(f"{len(data)} bytes")
-    return data
+    def _task(self, digest: str, value: bytes) -> Task:
+        task = Task.model_validate_json(value)
+        if not task.sealed:
+            return task
+        hidden = orjson.loads(self._seal.open_text(task.sealed, f"task.{digest}"))
+        return Task.model_validate({**task.model_dump(exclude={*_SEALED, "sealed"}), **hidden})
