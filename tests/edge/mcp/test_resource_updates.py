@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import json
 import os
+import time
 from datetime import UTC, datetime
 
 import pytest
 from mcp.shared.exceptions import MCPError
 from mcp_types import ResourceUpdatedNotification
 
-from opsbus import Context, Worker
+from opsbus import Context, Worker, apikeys
+from opsbus.apikey_store import ApiKeyStore
 from opsbus.platform_audit import PlatformAudit
 from opsbus.quarantine_store import QuarantineStore
 from opsbus_contracts.access import QuarantineKind
@@ -260,35 +262,42 @@ async def test_a_stream_ends_at_what_comes_after_its_caller_was_shut_out(edge, c
 
 
 @pytest.mark.parametrize("at", [0, 1], ids=["at the owner", "at another edge"])
-async def test_nothing_is_told_to_a_token_that_has_expired(
-    run_edge, run_worker, wait_known, connect, raw, lines, make_token, monkeypatch, at
+async def test_nothing_is_told_to_a_proof_that_holds_no_more(
+    run_edge, run_worker, wait_known, connect, raw, lines, bus, monkeypatch, at
 ):
-    """The streams end, so that clients come back with a fresh token; a session is then told what it missed."""
+    """The streams end, so that clients come back with a fresh proof; a session is then told what it missed."""
     monkeypatch.setattr(mcp_app, "PROVED_EVERY_S", 0.2)
-    monkeypatch.setattr("opsbus_edge.gates.bearer_jwt._LEEWAY_S", 0)
     client = raw("mara")
+    js = await bus.jetstream("keeper")
+    keys = ApiKeyStore(js, PlatformAudit(js, "keeper"), "ops@shop.example")
+    key = (await keys.create("mara", ["admin"], int(time.time()) + 600, "of the tests")).shown
     async with run_worker(things()), run_edge() as one, run_edge() as two:
         for edge in (one, two):
             await wait_known(edge, "demo_touch")
         url = (one, two)[at].mcp_url
         session = await client.initialize(one.mcp_url)
+        proof = {"Authorization": f"Bearer {key}"}
+        headers = {**client.session_headers(session), **proof}
         message = {"jsonrpc": "2.0", "id": 1, "method": "resources/subscribe", "params": {"uri": ONE}}
-        soon = {"Authorization": f"Bearer {make_token('mara', expires_s=3)}"}
-        headers = {**client.session_headers(session), **soon}
         assert (await client.http.post(url, json=message, headers=headers)).status_code == 200
-        listening = lines(client, "GET", url, headers)
+        old = lines(client, "GET", url, headers)
         params = {"notifications": {"resourceSubscriptions": [ONE]}}
         body, modern = client.envelope("subscriptions/listen", params)
-        modern_stream = lines(client, "POST", url, {**modern, **soon}, body)
-        async with listening, modern_stream, connect(one.mcp_url) as admin:
-            await modern_stream.wait("acknowledged")
-            await asyncio.wait_for(listening.over.wait(), WAIT_S)
+        new = lines(client, "POST", url, {**modern, **proof}, body)
+        async with old, new, connect(one.mcp_url) as admin:
+            await new.wait("acknowledged")
             await touch(admin, ONE)
-            await asyncio.wait_for(modern_stream.over.wait(), WAIT_S)
-            assert not any("resources/updated" in line for line in listening.lines + modern_stream.lines)
+            await old.wait("resources/updated")
+            await new.wait("resources/updated")
+            told = len(old.lines), len(new.lines)
+            await keys.revoke(apikeys.parse(key).id, "leaked")
+            await asyncio.wait_for(old.over.wait(), WAIT_S)
+            await touch(admin, ONE)
+            await asyncio.wait_for(new.over.wait(), WAIT_S)
+            later = old.lines[told[0] :] + new.lines[told[1] :]
+            assert not any("resources/updated" in line for line in later)
             assert (await client.http.get(url, headers=headers)).status_code == 401
-            fresh = lines(client, "GET", url, client.session_headers(session))
-            async with fresh:
+            async with lines(client, "GET", url, client.session_headers(session)) as fresh:
                 await fresh.wait("resources/updated")
 
 

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from http import HTTPStatus
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
@@ -38,6 +39,8 @@ SESSION_HEADER = b"mcp-session-id"
 VERSION_HEADER = MCP_PROTOCOL_VERSION_HEADER.encode()
 PROVED_EVERY_S = 5.0
 """How often it is asked whether who listens may still do so."""
+OPEN_AFTER_S = 0.1
+"""The SDK takes messages for a GET stream a moment after the answer's head was sent."""
 RETRY_MS = 1_000
 """What clients are told to wait before they come back to a stream that was closed."""
 
@@ -141,8 +144,12 @@ class McpApplication:
         sdk_id = owner[1] if owner is not None else None
         log = self._logs.enter(sdk_id)
 
+        stream = _SessionStream(self._changes, sdk_id) if sdk_id is not None and scope["method"] == "GET" else None
+
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if stream is not None and message["status"] == HTTPStatus.OK:
+                    stream.begins()
                 given = dict(message["headers"]).get(SESSION_HEADER)
                 if given is not None:
                     self._logs.opened(given.decode(), log)
@@ -157,7 +164,34 @@ class McpApplication:
             if session is not None and session.sub == caller.sub:
                 self._changes.proved(session, scope)
             scope["headers"] = _with(scope["headers"], SESSION_HEADER, sdk_id.encode())
-        await self._ending(self._manager.handle_request, scope, receive, send_named)
+        try:
+            await self._ending(self._manager.handle_request, scope, receive, send_named)
+        finally:
+            if stream is not None:
+                stream.ends()
+
+
+class _SessionStream:
+    """A session's GET stream, from the moment the SDK takes messages for it."""
+
+    def __init__(self, changes: Changes, sdk_id: str) -> None:
+        self._changes = changes
+        self._sdk_id = sdk_id
+        self._timer: asyncio.TimerHandle | None = None
+        self._open = False
+
+    def begins(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(OPEN_AFTER_S, self._opened)
+
+    def _opened(self) -> None:
+        self._open = True
+        self._changes.stream_opened(self._sdk_id)
+
+    def ends(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._open:
+            self._changes.stream_closed(self._sdk_id)
 
 
 def _user(caller: Caller) -> AuthenticatedUser:

@@ -30,6 +30,8 @@ class Session:
     """URIs of ``resources/subscribe``."""
     channel: ServerSession | None = None
     """Notifications without a request go here; None until the client is initialized."""
+    id: str = ""
+    """The SDK's id; empty: stdio."""
     sub: str = ""
     """Whose session it is."""
     proof: Proof | None = None
@@ -70,6 +72,7 @@ class Sessions:
     def __init__(self) -> None:
         self._sessions: dict[int, Session] = {}
         self._by_id: dict[str, Session] = {}
+        self._streams: dict[str, int] = {}
         self.ended: list[Callable[[Session], None]] = []
         """Told of sessions that have left."""
 
@@ -82,6 +85,20 @@ class Sessions:
     def find(self, sdk_id: str) -> Session | None:
         """The session with the SDK's id."""
         return self._by_id.get(sdk_id)
+
+    def stream_opened(self, sdk_id: str) -> None:
+        """A GET stream of the session is open."""
+        self._streams[sdk_id] = self._streams.get(sdk_id, 0) + 1
+
+    def stream_closed(self, sdk_id: str) -> None:
+        """It is no more."""
+        self._streams[sdk_id] -= 1
+        if not self._streams[sdk_id]:
+            del self._streams[sdk_id]
+
+    def hears(self, session: Session) -> bool:
+        """Whether there is a stream for what is no answer. What is sent without one is lost."""
+        return not session.id or session.id in self._streams
 
     def add(self, ctx: ServerRequestContext[Any, Any], sub: str) -> None:
         """The session of ``notifications/initialized`` may be sent notifications from now on."""
@@ -98,16 +115,16 @@ class Sessions:
         session = session_of(ctx)
         if id(session) not in self._sessions:
             sdk_id = ctx.request.headers.get("mcp-session-id", "") if ctx.request is not None else ""
-            session.sub, session.proof = sub, proof_in(ctx)
+            session.id, session.sub, session.proof = sdk_id, sub, proof_in(ctx)
             self._sessions[id(session)] = session
             if sdk_id:
                 self._by_id[sdk_id] = session
-            _connection(ctx).exit_stack.callback(self._leave, session, sdk_id)
+            _connection(ctx).exit_stack.callback(self._leave, session)
         return session
 
-    def _leave(self, session: Session, sdk_id: str) -> None:
+    def _leave(self, session: Session) -> None:
         self._sessions.pop(id(session), None)
-        self._by_id.pop(sdk_id, None)
+        self._by_id.pop(session.id, None)
         for told in self.ended:
             told(session)
 

@@ -42,7 +42,7 @@ UPDATED_SUBJECT = "event.*.resource_updated"
 REST_S = 0.5
 """The same resource is not told twice within this long."""
 AGAIN_S = 5.0
-"""What could not be told, since its caller's proof did not hold, is tried again this often."""
+"""What could not be told, since its caller's proof did not hold, is tried again this often. Seconds."""
 GAP_LOOK_S = 1.0
 """How soon it is seen that the connection to the bus was lost and is back."""
 
@@ -108,9 +108,19 @@ class Changes:
             self.shares.give_back(session.sub)
 
     def proved(self, session: Session, scope: Mapping[str, Any]) -> None:
-        """A request of the session proved its caller anew; what waited for that is told."""
+        """A request of the session proved its caller anew."""
         session.proof = proof_of(scope)
-        self._hand(session)
+
+    def stream_closed(self, sdk_id: str) -> None:
+        """A session's GET stream has ended: what comes now waits for the next one."""
+        self._face.sessions.stream_closed(sdk_id)
+
+    def stream_opened(self, sdk_id: str) -> None:
+        """A session's GET stream is open: what waited for that is told."""
+        self._face.sessions.stream_opened(sdk_id)
+        session = self._face.sessions.find(sdk_id)
+        if session is not None:
+            self._hand(session)
 
     def _left(self, session: Session) -> None:
         for uri in list(session.subscriptions):
@@ -197,14 +207,14 @@ class Changes:
         """Each session has a task of its own: one whose client does not read holds up nobody else."""
         if event is not None:
             session.waiting[event] = None
-        if session.waiting and not session.telling:
+        if session.waiting and not session.telling and self._face.sessions.hears(session):
             session.telling = True
             self._face.tasks.spawn(self._drain(session))
 
     async def _drain(self, session: Session) -> None:
         edge = self._face.edge
         try:
-            while session.waiting:
+            while session.waiting and self._face.sessions.hears(session):
                 caller = await present(edge, session.proof)
                 if caller is None:
                     return  # kept, until the session's caller is proved again
