@@ -3,41 +3,137 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+import time
 
-from bench import door, gate, report
-from bench.cmdb import tools as cmdb
-from bench.load import LoadError
-from bench.measure import Measure
-from bench.record import ingest, replay, search, verify
+from bench import chart, machine, plan, readme, report
+from bench.plan import Plan
+from bench.rivals import contextforge
+from bench.suites import SUITES, Entry
 
-Suite = Callable[[], Coroutine[None, None, list[Measure]]]
-SUITES: dict[str, tuple[str, Suite]] = {
-    "door": ("The front door beside others: calls per second (64 clients)", door.run),
-    "gate": ("The gate: calls per second with it on, against off (64 clients)", gate.run),
-    "ingest": ("The record: events per second from the stream into the store, against a bare pull", ingest.run),
-    "replay": ("The record: events per second replayed, against a bare ordered consumer", replay.run),
-    "verify": ("The record: events per second verified in an export of a million, against bare hashlib", verify.run),
-    "search": ("The record: a search for each field in a million events, one after the other", search.run),
-    "cmdb": ("The CMDB: its reading tools over the bus, 100,000 assets and 300,000 relationships", cmdb.run),
-}
+BOUND_S = 600.0
+"""A run of all takes no longer."""
+_REST_S = 10.0
+"""For the chart and the README."""
 
 
 def main() -> int:
-    """Run what was asked for, or everything."""
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("suite", nargs="*", metavar="suite", help="default: all")
-    chosen = parser.parse_args().suite or list(SUITES)
-    for name in chosen:
-        title, run = SUITES[name]
-        try:
-            rows = asyncio.run(run())
-        except LoadError as error:
-            print(f"{name}: {error}", file=sys.stderr)
-            return 1
-        report.show(title, rows)
-        report.keep(name, rows)
-    return 0
+    """Run what was asked for, or everything. 1: a suite failed."""
+    given = _arguments()
+    all_of_them = not given.suite
+    chosen = given.suite or list(SUITES)
+    now = Plan(trial=given.trial, brief=all_of_them)
+    if given.trial:
+        now.rounds, now.seconds, now.brief = 1, 1, True
+    now.rounds, now.seconds = given.rounds or now.rounds, given.seconds or now.seconds
+    plan.use(now)
+    if "door" in chosen:
+        _prepare()
+    failed, left_out = _all(chosen, now, time.monotonic() + BOUND_S - _REST_S if all_of_them else None)
+    for name in left_out:
+        print(f"{name}: left out, there was no time for it: make bench ARGS={name}")
+    if all_of_them:
+        _brief()
+    if given.trial:
+        print("\nA trial: nothing of it was kept.")
+    else:
+        _publish(failed)
+    return 1 if failed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make bench ARGS=...",
+        description="Run suites, print their tables, keep their results. Without a name: all, within ten minutes.",
+        epilog="suites: " + ", ".join(SUITES),
+    )
+    parser.add_argument("suite", nargs="*", metavar="suite", help="a name makes it whole: as many events as are asked")
+    parser.add_argument("--rounds", type=int, help="of load, default 3")
+    parser.add_argument("--seconds", type=int, help="of a round of load, default 2")
+    parser.add_argument("--trial", action="store_true", help="one round of 1 s each, nothing is kept: does it work?")
+    given = parser.parse_args()
+    for name in given.suite:
+        if name not in SUITES:
+            parser.error(f"there is no suite {name!r}; there are: {', '.join(SUITES)}")
+    return given
+
+
+def _prepare() -> None:
+    """What is downloaded is downloaded before the clock runs."""
+    if contextforge.made():
+        return
+    print(f"making the environment of {contextforge.PACKAGE}, once ...", file=sys.stderr, flush=True)
+    try:
+        contextforge.make()
+    except contextforge.NotStartedError as error:
+        print(f"{contextforge.PACKAGE}: {error}", file=sys.stderr)
+
+
+def _all(chosen: list[str], now: Plan, ends: float | None) -> tuple[list[str], list[str]]:
+    """Run suites one after the other.
+
+    Returns:
+        Those that failed, and those for which there was no time.
+    """
+    failed: list[str] = []
+    left_out: list[str] = []
+    for number, name in enumerate(chosen):
+        entry = SUITES[name]
+        left_s = ends - time.monotonic() if ends is not None else float("inf")
+        if entry.takes_s > left_s:
+            left_out.append(name)
+            continue
+        now.begin(name, entry.takes_s, sum(SUITES[other].takes_s for other in chosen[number + 1 :]))
+        if not _one(name, entry, now, left_s):
+            failed.append(name)
+    return failed, left_out
+
+
+def _one(name: str, entry: Entry, now: Plan, within_s: float) -> bool:
+    """Run a suite and show it; False: it failed, and one line says why."""
+    note = entry.brief if now.brief else ""
+    began = time.monotonic()
+    try:
+        rows = asyncio.run(_within(entry, within_s))
+    except KeyboardInterrupt:
+        now.clear()
+        raise
+    except TimeoutError as error:
+        now.clear()
+        print(f"\n{name} failed: {error or f'not through in {time.monotonic() - began:.0f} s'}", file=sys.stderr)
+        return False
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the other suites go on
+        now.clear()
+        said = (str(error).strip().splitlines() or [""])[0]
+        print(f"\n{name} failed: {said or type(error).__name__}", file=sys.stderr)
+        return False
+    now.clear()
+    report.show(entry.title, rows, note)
+    print(f"  [{name}: {time.monotonic() - began:.0f} s]", flush=True)
+    if not now.trial:
+        report.keep(name, entry.title, rows, note)
+    return True
+
+
+async def _within(entry: Entry, seconds: float) -> list:  # type: ignore[type-arg]
+    async with asyncio.timeout(seconds if seconds != float("inf") else None):
+        return await entry.run()
+
+
+def _brief() -> None:
+    print("\nShorter than when they are named (make bench ARGS=verify):")
+    for name, entry in SUITES.items():
+        if entry.brief:
+            print(f"  {name}: {entry.brief}")
+
+
+def _publish(failed: list[str]) -> None:
+    """The chart and the README, of what was measured last."""
+    kept = {name: found for name in SUITES if (found := report.kept(name)) is not None}
+    picture = chart.draw(kept, report.RESULTS / "bench.png")
+    described = machine.one_line(machine.described())
+    readme.write(described, kept.values(), f"results/{picture.name}" if picture is not None else "")
+    print(f"\n{described}\nbench/README.md and bench/results/ are up to date" + (", but for " * bool(failed)), end="")
+    print(", ".join(failed))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,25 @@
-"""The front door beside others: the same tool call through each of them, in turns, in one run."""
+"""The front door beside others: the same tool call through each of them, in turns, in one run.
+
+All stand side by side from the start and take their rounds in turns, so that a machine that slows down slows down all.
+"""
 
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from bench import load
-from bench.calls import answers, request
-from bench.estate import Estate, RunningEdge
-from bench.measure import Measure, Round, measure
+from bench import calls, load, plan
+from bench.collector import Collector, collecting
+from bench.estate import LIMITS, Estate
+from bench.load import LoadError
+from bench.measure import Asked, Beside, Measure, Round, absent, measure
+from bench.rivals import contextforge
 
 CONNECTIONS = 64
-ROUNDS = 3
+_SESSION = "4 opsbus, session era"
+_REST = "5 opsbus, REST"
 
 
 class Door(NamedTuple):
@@ -21,61 +27,175 @@ class Door(NamedTuple):
 
     name: str
     module: str
-    worker: str
-    seconds: float
-    backend: str = ""
-    """A server behind it that is no worker on the bus."""
-    settings: Mapping[str, str] = MappingProxyType({})
+    tool: str = "demo_echo"
+    """Of the kit's worker; ``bare_`` of the responder on bare nats-py."""
+    settings: Mapping[str, str] = MappingProxyType(LIMITS)
+    seconds: int = 0
+    """Of a round; 0: as in the plan."""
+    connections: int = CONNECTIONS
+    shares: str = ""
+    """Another row whose process this one uses."""
+    signs_in: bool = True
+    path: str = "/mcp"
 
+
+class Ready(NamedTuple):
+    """A door that answers."""
+
+    url: str
+    headers: dict[str, str]
+    body: bytes
+    pids: dict[str, int]
+    sessions: tuple[str, ...] = ()
+
+
+WRK = Door("0 wrk, trivial responder", "bench.rivals.trivial")
+RELAY = Door("1 bare relay", "bench.rivals.relay", "bare_echo")
+WHOLE = Door("2 opsbus, everything on", "bench.edges.whole")
+SDK = Door("6 mcp SDK, low-level server", "bench.rivals.sdk", "bare_echo")
+FASTMCP = Door("7 FastMCP server, no bus", "bench.rivals.fastmcp_server", "")
+PROXY = Door("8 FastMCP proxy", "bench.rivals.fastmcp_proxy", "", seconds=5)
+FORGE = "9 ContextForge"
+RELAY_ALONE = RELAY._replace(name="1 bare relay, one client", connections=1, shares=RELAY.name)
+WHOLE_ALONE = WHOLE._replace(name="2 opsbus, one client", connections=1, shares=WHOLE.name)
 
 DOORS = (
-    Door("1 bare relay", "bench.rivals.relay", "bare", 4),
-    Door("2 opsbus, all on", "bench.edges.whole", "bare", 4),
-    Door("2 opsbus, all on, kit worker", "bench.edges.whole", "kit", 4),
-    Door("3 opsbus, gate off", "bench.edges.no_gate", "bare", 4),
-    Door("6 mcp SDK's low-level server", "bench.rivals.sdk", "bare", 4),
-    Door("7 FastMCP server, no bus", "bench.rivals.fastmcp_server", "", 3),
-    Door("8 FastMCP proxy", "bench.rivals.fastmcp_proxy", "", 10, backend="bench.rivals.fastmcp_server"),
+    WRK,
+    RELAY,
+    RELAY_ALONE,
+    WHOLE,
+    WHOLE_ALONE,
+    WHOLE._replace(name="2 … before a bare responder", tool="bare_echo", shares=WHOLE.name),
+    WHOLE._replace(name="2 … a write, stored before", tool="demo_change", shares=WHOLE.name),
+    *(
+        Door(f"3 … {what} off", f"bench.edges.no_{what.lower()}", signs_in=what != "JWT")
+        for what in ("JWT", "policy", "limits", "audit", "metrics", "traces")
+    ),
+    WHOLE._replace(name=_SESSION, shares=WHOLE.name),
+    WHOLE._replace(name=_REST, shares=WHOLE.name, path="/api/v1/tools/demo_echo/execute"),
+    SDK,
+    FASTMCP,
+    PROXY,
 )
 
 
 async def run() -> list[Measure]:
-    """All doors, in turns."""
+    """All doors, in turns; ContextForge by itself at the end, for it works in the background too."""
+    now = plan.current()
     rounds: dict[str, list[Round]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    missing: dict[str, str] = {}
+    forge_note = ""
+    with tempfile.TemporaryDirectory() as folder, collecting() as collector:
         estate = Estate(Path(folder))
         await estate.start()
         try:
-            for _ in range(ROUNDS):
-                for door in DOORS:
-                    rounds.setdefault(door.name, []).append(await _round(estate, door))
+            async with AsyncExitStack() as stack:
+                ready = await _opened(estate, collector, stack)
+                for number in range(now.rounds):
+                    for door in DOORS:
+                        now.step(f"{door.name}, round {number + 1} of {now.rounds}")
+                        seconds = max(door.seconds, now.seconds)
+                        rounds.setdefault(door.name, []).append(await _round(ready[door.name], door, seconds))
+                if not collector.batches:
+                    raise LoadError("no trace arrived at the collector: tracing was not on")
+                try:
+                    rounds[FORGE], forge_note = await _forge(ready[FASTMCP.name])
+                except contextforge.NotStartedError as error:
+                    missing[FORGE] = f"not measured: {error}"
         finally:
             await estate.stop()
-    first = measure(DOORS[0].name, rounds[DOORS[0].name])
-    return [first, *(measure(door.name, rounds[door.name], first) for door in DOORS[1:])]
+    return _rows(rounds, missing, forge_note)
 
 
-async def _round(estate: Estate, door: Door) -> Round:
-    async with _opened(estate, door) as (edge, worker):
-        headers, body = request(edge.token, "demo_echo")
-        await answers(edge.url, headers, body)
-        pids = {"door": edge.pid} | ({"behind": worker} if worker else {})
-        await load.post(f"{edge.url}/mcp", headers, body, connections=4, seconds=1, pids=pids)
-        return await load.post(
-            f"{edge.url}/mcp", headers, body, connections=CONNECTIONS, seconds=door.seconds, pids=pids
-        )
+def _rows(rounds: dict[str, list[Round]], missing: Mapping[str, str], forge_note: str = "") -> list[Measure]:
+    relay = measure(RELAY.name, rounds[RELAY.name])
+    rates = {name: measure(name, found).per_s for name, found in rounds.items()}
+    alone = measure(RELAY_ALONE.name, rounds[RELAY_ALONE.name])
+    asked = {
+        WHOLE.name: Asked(
+            beside=tuple(
+                Beside(other.name, rates[other.name], times)
+                for other, times in ((RELAY, 0.6), (SDK, 2.0), (FASTMCP, 8.0), (PROXY, 200.0))
+                if other.name in rates
+            ),
+            tail=4.0,
+        ),
+        WHOLE_ALONE.name: Asked(p50_over=(alone.name, alone.p50_ms, 1.0)),
+    }
+    rows = [measure(name, found, relay, asked.get(name)) for name, found in rounds.items() if name != FORGE]
+    if FORGE in rounds:
+        rows.append(measure(FORGE, rounds[FORGE], relay, note=forge_note))
+    return rows + [absent(name, why) for name, why in missing.items()]
 
 
-@asynccontextmanager
-async def _opened(estate: Estate, door: Door) -> AsyncIterator[tuple[RunningEdge, int]]:
-    async with AsyncExitStack() as stack:
-        worker = 0
-        environment = {}
-        if door.worker:
-            worker = await stack.enter_async_context(estate.worker(f"bench.workers.{door.worker}"))
-        if door.backend:
-            behind = await stack.enter_async_context(estate.edge(door.backend))
-            worker = behind.pid
-            environment["OPSBUS_BENCH_BACKEND"] = f"{behind.url}/mcp"
-        edge = await stack.enter_async_context(estate.edge(door.module, environment, **door.settings))
-        yield edge, worker
+async def _opened(estate: Estate, collector: Collector, stack: AsyncExitStack) -> dict[str, Ready]:
+    now = plan.current()
+    kit = await stack.enter_async_context(estate.worker("bench.workers.kit", collector.settings))
+    bare = await stack.enter_async_context(estate.worker("bench.workers.bare", service="bare"))
+    fastmcp = ""
+    found: dict[str, Ready] = {}
+    for door in DOORS:
+        now.step(f"{door.name} starts")
+        if door.shares:
+            of = found[door.shares]
+            base, pids = of.url.rpartition("/mcp")[0], of.pids
+        else:
+            more = collector.settings | {"OPSBUS_BENCH_SERVICE": "bare", "OPSBUS_BENCH_BACKEND": fastmcp}
+            edge = await stack.enter_async_context(estate.edge(door.module, more, **door.settings))
+            base, pids = edge.url, {"door": edge.pid}
+        if door.module == FASTMCP.module:
+            fastmcp = f"{base}/mcp"
+        behind = _behind(door, kit, bare, found)
+        pids = {"door": pids["door"], **({"behind": behind} if behind else {}), "nats": estate.server_pid}
+        ready = await _request(base, door, estate.token(), pids)
+        if not ready.sessions and door is not WRK:
+            await calls.answers(base, ready.headers, ready.body, door.path)
+        if not door.shares:
+            await load.post(ready.url, ready.headers, ready.body, connections=16, seconds=now.warm_s, pids={})
+        found[door.name] = ready
+    return found
+
+
+def _behind(door: Door, kit: int, bare: int, found: Mapping[str, Ready]) -> int:
+    if door.module == PROXY.module:
+        return found[FASTMCP.name].pids["door"]
+    return {"demo": kit, "bare": bare}.get(door.tool.partition("_")[0], 0) if door is not WRK else 0
+
+
+async def _request(base: str, door: Door, token: str, pids: dict[str, int]) -> Ready:
+    url = f"{base}{door.path}"
+    if door.name == _SESSION:
+        headers, body = calls.in_session(token, door.tool)
+        sessions = await calls.open_sessions(url, token, CONNECTIONS)
+        return Ready(url, headers, body, pids, tuple(sessions))
+    if door.name == _REST:
+        return Ready(url, *calls.rest(token), pids)
+    # The rivals have one tool; the relay and the trivial responder read nothing.
+    tool = door.tool if door.module.startswith("bench.edges.") else "demo_echo"
+    return Ready(url, *calls.request(token if door.signs_in else "", tool), pids)
+
+
+async def _round(ready: Ready, door: Door, seconds: int) -> Round:
+    url, headers, body, pids, sessions = ready
+    return await load.post(
+        url, headers, body, connections=door.connections, seconds=seconds, pids=pids, sessions=sessions
+    )
+
+
+async def _forge(fastmcp: Ready) -> tuple[list[Round], str]:
+    now = plan.current()
+    now.step(f"{FORGE} starts")
+    async with contextforge.running(fastmcp.url) as forge:
+        pids = {"door": forge.pid, "behind": fastmcp.pids["door"], "nats": fastmcp.pids["nats"]}
+
+        async def once(seconds: int) -> Round:
+            return await load.post(
+                forge.url, forge.headers, forge.body, connections=CONNECTIONS, seconds=seconds, pids=pids
+            )
+
+        await once(2)
+        found = []
+        for number in range(now.rounds):
+            now.step(f"{FORGE}, round {number + 1} of {now.rounds}")
+            found.append(await once(max(4, now.seconds)))
+        return found, f"version {forge.version}" if forge.version else ""

@@ -20,6 +20,16 @@ from opsbus.testing.bus import Bus
 SERVICE = "demo"
 READY_S = 30.0
 
+LIMITS = {
+    "rate_global": "10000000/second",
+    "rate_caller": "10000000/second",
+    "rate_address": "10000000/second",
+    "rate_tools": '{"*": "10000000/second"}',
+    "rate_tool_callers": '{"*": "10000000/second"}',
+    "load_factor": "1000",
+}
+"""Settings with which every limit is on, and none is reached."""
+
 
 @dataclass(frozen=True)
 class RunningEdge:
@@ -38,6 +48,14 @@ class Estate:
         self._folder = folder
         self.bus = Bus(folder / "bus")
         self._platform = Signer.generate()
+
+    @property
+    def server_pid(self) -> int:
+        """The nats-server's."""
+        pid = self.bus.server.pid
+        if pid is None:
+            raise RuntimeError("the nats-server is not running")
+        return pid
 
     async def start(self) -> None:
         """Start the server and provision it."""
@@ -85,10 +103,22 @@ class Estate:
             yield RunningEdge(url, process.pid, self.token())
 
     @asynccontextmanager
-    async def worker(self, module: str) -> AsyncIterator[int]:
-        """A worker process; gives its process id."""
-        environment = {"OPSBUS_NATS_SEED_FILE": str(self.bus.credentials(SERVICE)), "OPSBUS_CONCURRENCY": "256"}
-        with self._process(module, environment) as process:
+    async def worker(
+        self, module: str, more: dict[str, str] | None = None, service: str = SERVICE
+    ) -> AsyncIterator[int]:
+        """A worker process; gives its process id.
+
+        Args:
+            module: Run with ``python -m``.
+            more: Further environment.
+            service: Whose identity it has.
+        """
+        environment = {
+            "OPSBUS_NATS_SEED_FILE": str(self.bus.credentials(service)),
+            "OPSBUS_CONCURRENCY": "256",
+            "OPSBUS_BENCH_SERVICE": service,
+        }
+        with self._process(module, environment | (more or {})) as process:
             yield process.pid
 
     def _process(self, module: str, environment: dict[str, str]) -> "_Process":

@@ -3,38 +3,28 @@
 import tempfile
 from pathlib import Path
 
-from bench import load
+from bench import load, plan
 from bench.calls import answers, request
-from bench.estate import Estate, RunningEdge
+from bench.estate import LIMITS, Estate, RunningEdge
 from bench.measure import Measure, Round, measure
 
-SECONDS = 5.0
 CONNECTIONS = 64
-ROUNDS = 3
 _EDGES = {"gate off": "bench.edges.no_gate", "gate on": "bench.edges.whole"}
-
-_SETTINGS = {
-    "rate_global": "10000000/second",
-    "rate_caller": "10000000/second",
-    "rate_address": "10000000/second",
-    "rate_tools": '{"demo_*": "10000000/second"}',
-    "rate_tool_callers": '{"demo_*": "10000000/second"}',
-    "load_factor": "1000",
-}
-"""Every limit is on, and none is reached."""
 
 
 async def run() -> list[Measure]:
     """Reads and writes, gate off and on."""
+    now = plan.current()
     with tempfile.TemporaryDirectory() as folder:
         estate = Estate(Path(folder))
         await estate.start()
         try:
             async with estate.worker("bench.workers.bare") as worker:
                 rounds: dict[str, list[Round]] = {}
-                for _ in range(ROUNDS):
+                for number in range(now.rounds):
                     for name, module in _EDGES.items():
-                        async with estate.edge(module, None, **_SETTINGS) as edge:
+                        now.step(f"{name}, round {number + 1} of {now.rounds}")
+                        async with estate.edge(module, None, **LIMITS) as edge:
                             for tool in ("demo_echo", "demo_change"):
                                 rounds.setdefault(f"{tool} {name}", []).append(await _load(edge, worker, tool))
         finally:
@@ -50,5 +40,6 @@ async def _load(edge: RunningEdge, worker: int, tool: str) -> Round:
     headers, body = request(edge.token, tool)
     await answers(edge.url, headers, body)
     pids = {"edge": edge.pid, "worker": worker}
-    await load.post(f"{edge.url}/mcp", headers, body, connections=CONNECTIONS, seconds=1, pids=pids)
-    return await load.post(f"{edge.url}/mcp", headers, body, connections=CONNECTIONS, seconds=SECONDS, pids=pids)
+    now = plan.current()
+    await load.post(f"{edge.url}/mcp", headers, body, connections=CONNECTIONS, seconds=now.warm_s, pids=pids)
+    return await load.post(f"{edge.url}/mcp", headers, body, connections=CONNECTIONS, seconds=now.seconds, pids=pids)

@@ -28,12 +28,12 @@ _POSTGRES = Path(__file__).parents[2] / "tests" / "cmdb"
 Question = tuple[str, dict[str, Any]]
 
 
-def questions(made: Estate) -> dict[str, list[Question]]:
+def questions(made: Estate, times: int = TIMES) -> dict[str, list[Question]]:
     """By name; each asks something a little different every time."""
     services = [asset for asset in made.assets if asset.kind == "service"]
     stores = [asset for asset in made.assets if asset.asset_class == "data"]
     clusters = [asset for asset in made.assets if asset.kind == "cluster"]
-    some = [services[n * 997 % len(services)] for n in range(TIMES)]
+    some = [services[n * 997 % len(services)] for n in range(times)]
     needed = _most_needed(made)
     then = "now-1h"
 
@@ -48,29 +48,29 @@ def questions(made: Estate) -> dict[str, list[Question]]:
     return {
         "query: one by ref": [query(filters={"ref": asset.ref}) for asset in some],
         "query: one by name": [query(filters={"name": asset.name}) for asset in some],
-        "query: everything": [query(limit=50)] * TIMES,
+        "query: everything": [query(limit=50)] * times,
         "query: a team": [query(filters={"owner_team": asset.owner_team}) for asset in some],
-        "query: down or degraded": [query(filters={"status": ["down", "degraded"]})] * TIMES,
-        "query: half of it": [query(filters={"environment": "production"}, group_by="owner_team")] * TIMES,
-        "query: kind and environment": [query(filters={"kind": "database", "environment": "staging"})] * TIMES,
+        "query: down or degraded": [query(filters={"status": ["down", "degraded"]})] * times,
+        "query: half of it": [query(filters={"environment": "production"}, group_by="owner_team")] * times,
+        "query: kind and environment": [query(filters={"kind": "database", "environment": "staging"})] * times,
         "query: a label": [query(filters={"label.app": asset.name}) for asset in some],
         "query: a rare word": [query(text=asset.name) for asset in some],
-        "query: common words": [query(text="cart team-01")] * TIMES,
-        "query: a word of everything": [query(text="people")] * TIMES,
-        "query: no such word": [query(text=f"nobody{n}") for n in range(TIMES)],
+        "query: common words": [query(text="cart team-01")] * times,
+        "query: a word of everything": [query(text="people")] * times,
+        "query: no such word": [query(text=f"nobody{n}") for n in range(times)],
         "query: an hour ago, a team": [query(filters={"owner_team": asset.owner_team}, as_of=then) for asset in some],
         "topology: what it needs": [walk(asset.id, "dependencies") for asset in some],
         "topology: both ways": [walk(asset.id, "both") for asset in some],
-        "topology: what needs a store": [walk(asset.id, "dependents") for asset in stores[:TIMES]],
-        "topology: what needs a hub": [walk(key, "dependents") for key in (needed * TIMES)[:TIMES]],
-        "topology: a cluster": [walk(asset.id, "dependents") for asset in (clusters * TIMES)[:TIMES]],
+        "topology: what needs a store": [walk(asset.id, "dependents") for asset in stores[:times]],
+        "topology: what needs a hub": [walk(key, "dependents") for key in (needed * times)[:times]],
+        "topology: a cluster": [walk(asset.id, "dependents") for asset in (clusters * times)[:times]],
         "topology: an hour ago": [walk(asset.id, "both", as_of=then) for asset in some],
         "impact: a service": [("get_impact", {"asset": asset.id, "depth": 5, "node_limit": 200}) for asset in some],
         "impact: a hub": [
-            ("get_impact", {"asset": key, "depth": 5, "node_limit": 200}) for key in (needed * TIMES)[:TIMES]
+            ("get_impact", {"asset": key, "depth": 5, "node_limit": 200}) for key in (needed * times)[:times]
         ],
         "impact: a host": [
-            ("get_impact", {"asset": f"ast-host-{n:05}", "depth": 5, "node_limit": 200}) for n in range(TIMES)
+            ("get_impact", {"asset": f"ast-host-{n:05}", "depth": 5, "node_limit": 200}) for n in range(times)
         ],
     }
 
@@ -83,11 +83,11 @@ def _most_needed(made: Estate) -> list[str]:
     return sorted(counted, key=lambda key: -counted[key])[:10]
 
 
-async def run() -> list[Measure]:
+async def run(assets: int = ASSETS, relationships: int = RELATIONSHIPS, times: int = TIMES) -> list[Measure]:
     """SQLite, and PostgreSQL where it is installed."""
     sys.path.insert(0, str(_POSTGRES))
     postgres_server = importlib.import_module("postgres_server")  # the tests' own server
-    made = estate(ASSETS, RELATIONSHIPS)
+    made = estate(assets, relationships)
     gc.freeze()  # a collection that goes through half a million records of our own is not the tools' time
     print(f"{len(made.assets):,} assets, {len(made.relationships):,} relationships", flush=True)
     with ExitStack() as stack:
@@ -95,23 +95,23 @@ async def run() -> list[Measure]:
         bus = Bus(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "bus")
         bus.start()
         stack.callback(bus.stop)
-        found = await _of(bus, "SQLite", f"sqlite:///{folder}/cmdb.sqlite3", made)
+        found = await _of(bus, "SQLite", f"sqlite:///{folder}/cmdb.sqlite3", made, times)
         if postgres_server.binaries() is None:
             print("no rows of PostgreSQL: it is not installed")
         else:
             server = stack.enter_context(postgres_server.server())
-            found += await _of(bus, "PostgreSQL", await server.database(), made)
+            found += await _of(bus, "PostgreSQL", await server.database(), made, times)
         await bus.close()
     return found
 
 
-async def _of(bus: Bus, kind: str, url: str, made: Estate) -> list[Measure]:
+async def _of(bus: Bus, kind: str, url: str, made: Estate, times: int) -> list[Measure]:
     await bus.reset()
     await _fill(kind, url, made)
     caller = Caller(await bus.connect("edge"), bus.signer)
     await caller.start()
     async with running(bus, build(), database_url=url):
-        return [await _asked(caller, f"{kind}: {name}", asked) for name, asked in questions(made).items()]
+        return [await _asked(caller, f"{kind}: {name}", asked) for name, asked in questions(made, times).items()]
 
 
 async def _fill(kind: str, url: str, made: Estate) -> None:

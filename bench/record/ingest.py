@@ -33,7 +33,7 @@ async def fill(bus: Bus, count: int) -> None:
     await js.publish_async_completed()
 
 
-async def run() -> list[Measure]:
+async def run(count: int = EVENTS) -> list[Measure]:
     """A bare pull, SQLite, and PostgreSQL where it is installed; in turns."""
     sys.path.insert(0, str(_POSTGRES))
     postgres_server = importlib.import_module("postgres_server")  # the tests' own server
@@ -50,30 +50,30 @@ async def run() -> list[Measure]:
             postgres = stack.enter_context(postgres_server.server())
         rounds: dict[str, list[Round]] = {}
         for number in range(ROUNDS):
-            rounds.setdefault("bare", []).append(await _bare(bus))
-            rounds.setdefault("SQLite", []).append(await _stored(bus, f"sqlite:///{folder}/{number}.sqlite3"))
+            rounds.setdefault("bare", []).append(await _bare(bus, count))
+            rounds.setdefault("SQLite", []).append(await _stored(bus, f"sqlite:///{folder}/{number}.sqlite3", count))
             if postgres is not None:
-                rounds.setdefault("PostgreSQL", []).append(await _stored(bus, await postgres.database()))
+                rounds.setdefault("PostgreSQL", []).append(await _stored(bus, await postgres.database(), count))
         await bus.close()
     bare = measure("nats-py, pull and acknowledge", rounds.pop("bare"))
     return [bare, *(measure(f"into {name}", found, bare, ASKED) for name, found in rounds.items())]
 
 
-async def _bare(bus: Bus) -> Round:
+async def _bare(bus: Bus, count: int) -> Round:
     await bus.reset()
-    await fill(bus, EVENTS)
+    await fill(bus, count)
     subscription = await (await bus.jetstream()).pull_subscribe_bind("audit-sink", "AUDIT")
-    left, started = EVENTS, time.perf_counter()
+    left, started = count, time.perf_counter()
     while left:
         for message in await subscription.fetch(BATCH, timeout=5):
             await message.ack()
             left -= 1
-    return Round(EVENTS / (time.perf_counter() - started))
+    return Round(count / (time.perf_counter() - started))
 
 
-async def _stored(bus: Bus, url: str) -> Round:
+async def _stored(bus: Bus, url: str, count: int) -> Round:
     await bus.reset()
-    await fill(bus, EVENTS)
+    await fill(bus, count)
     store = AuditStore(url)
     await store.create()
     metrics = ConsumerMetrics()
@@ -81,9 +81,9 @@ async def _stored(bus: Bus, url: str) -> Round:
     started = time.perf_counter()
     task = asyncio.create_task(consumer.run())
     try:
-        while metrics.stored._value.get() < EVENTS:
+        while metrics.stored._value.get() < count:
             await asyncio.sleep(0.005)
-        return Round(EVENTS / (time.perf_counter() - started))
+        return Round(count / (time.perf_counter() - started))
     finally:
         await tasks.end(task)
         await store.close()

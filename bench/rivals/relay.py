@@ -6,9 +6,8 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
-from bench.rivals.serve import bus, serve
+from bench.rivals.serve import ECHO, bus, serve
 
-SUBJECT = "tool.demo.echo"
 _HEADERS = {"Opsbus-Call": "0" * 32}
 
 
@@ -34,7 +33,7 @@ class Relay:
         self._number += 1
         token = str(self._number)
         answer = self._waiting[token] = asyncio.get_running_loop().create_future()
-        await self._client.publish(SUBJECT, body, reply=f"{self._inbox}.{token}", headers=_HEADERS)
+        await self._client.publish(ECHO, body, reply=f"{self._inbox}.{token}", headers=_HEADERS)
         data = await answer
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -9,7 +9,7 @@ from typing import Any
 import mcp_types as types
 from mcp.server.lowlevel import Server
 
-from bench.rivals.serve import bus, serve
+from bench.rivals.serve import ECHO, bus, serve
 
 _TOOL = types.Tool(name="demo_echo", input_schema={"type": "object", "properties": {"text": {"type": "string"}}})
 
@@ -29,7 +29,7 @@ async def _list(_: Any, __: Any) -> types.ListToolsResult:
 
 async def _call(ctx: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
     body = json.dumps({"arguments": params.arguments}).encode()
-    answer = await ctx.lifespan_context.request("tool.demo.echo", body, timeout=30)
+    answer = await ctx.lifespan_context.request(ECHO, body, timeout=30)
     return types.CallToolResult.model_validate_json(answer.data)
 
 

@@ -12,6 +12,8 @@ from opsbus import nats_client
 from opsbus.settings import Settings
 
 BUS_IDENTITY = "edge"
+ECHO = f"tool.{os.environ.get('OPSBUS_BENCH_SERVICE', 'demo')}.echo"
+"""Subject of the responder on bare nats-py, which those call that go over the bus."""
 
 
 def serve(app: Any, *, lifespan: str = "on") -> None:
@@ -25,11 +27,16 @@ def serve(app: Any, *, lifespan: str = "on") -> None:
         log_level="error", access_log=False,
     )  # fmt: skip
     listener.listen(2048)
+    told(url)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def told(url: str) -> None:
+    """Say where, in the file that ``OPSBUS_EDGE_READY_FILE`` names."""
     ready = Path(os.environ["OPSBUS_EDGE_READY_FILE"])
     part = ready.with_suffix(".part")
     part.write_text(json.dumps({"http_url": url}), encoding="utf-8")
     part.rename(ready)
-    uvicorn.Server(config).run(sockets=[listener])
 
 
 async def bus() -> Any:

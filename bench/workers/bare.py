@@ -1,8 +1,12 @@
-"""A responder on bare nats-py: the least that can answer, so that what stands before it shows."""
+"""A responder on bare nats-py: the least that can answer, so that what stands before it shows.
+
+``OPSBUS_BENCH_SERVICE`` names its service, ``OPSBUS_BENCH_BYTES`` says how long the text in its answer is.
+"""
 
 import asyncio
 import json
 import os
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,15 +16,20 @@ from nats.aio.msg import Msg
 from opsbus import nats_client
 from opsbus.settings import Settings
 
-INSTANCE = "demo-bare"
+SERVICE = os.environ.get("OPSBUS_BENCH_SERVICE", "demo")
+INSTANCE = f"{SERVICE}-{secrets.token_hex(4)}"
+CONCURRENCY = 10_000
+"""Calls that it says it runs at once: it waits for nothing."""
 _HINTS = {"readOnlyHint": True, "destructiveHint": False, "idempotentHint": True, "openWorldHint": False}
 _SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}}
+_TEXT = "hello".ljust(int(os.environ.get("OPSBUS_BENCH_BYTES", "5")), "o")
 _RESULT = {
     "resultType": "complete",
-    "content": [{"type": "text", "text": "hello"}],
-    "structuredContent": {"text": "hello"},
+    "content": [{"type": "text", "text": _TEXT[:100]}],
+    "structuredContent": {"text": _TEXT},
     "isError": False,
 }
+_STARTED = datetime.now(UTC).isoformat()
 _HEADERS = {"Opsbus-Status": "ok", "Opsbus-Instance": INSTANCE, "Opsbus-Executed": "yes"}
 
 
@@ -29,13 +38,14 @@ def manifest() -> bytes:
     writes = _HINTS | {"readOnlyHint": False, "idempotentHint": False}
     return json.dumps(
         {
-            "service": "demo",
+            "service": SERVICE,
             "instance": INSTANCE,
             "version": "1.0.0",
-            "started_at": datetime.now(UTC).isoformat(),
+            "started_at": _STARTED,
+            "concurrency": CONCURRENCY,
             "tools": [
-                {"name": "echo", "inputSchema": _SCHEMA, "annotations": _HINTS, "permission": "demo:read"},
-                {"name": "change", "inputSchema": _SCHEMA, "annotations": writes, "permission": "demo:write"},
+                {"name": "echo", "inputSchema": _SCHEMA, "annotations": _HINTS, "permission": f"{SERVICE}:read"},
+                {"name": "change", "inputSchema": _SCHEMA, "annotations": writes, "permission": f"{SERVICE}:write"},
             ],
         }
     ).encode()
@@ -44,16 +54,16 @@ def manifest() -> bytes:
 async def main() -> None:
     """Answer until killed."""
     seed = Path(os.environ["OPSBUS_NATS_SEED_FILE"])
-    client = await nats_client.connect(Settings(nats_url=os.environ["OPSBUS_NATS_URL"], nats_seed_file=seed), "demo")
+    client = await nats_client.connect(Settings(nats_url=os.environ["OPSBUS_NATS_URL"], nats_seed_file=seed), SERVICE)
     bucket = await client.jetstream().key_value("CATALOG")
     body = json.dumps(_RESULT, separators=(",", ":")).encode()
 
     async def answer(message: Msg) -> None:
         await client.publish(message.reply, body, headers=_HEADERS)
 
-    await client.subscribe("tool.demo.*", queue="demo", cb=answer)
+    await client.subscribe(f"tool.{SERVICE}.*", queue=SERVICE, cb=answer)
     while True:
-        await bucket.put(f"demo.{INSTANCE}", manifest())
+        await bucket.put(f"{SERVICE}.{INSTANCE}", manifest())
         await asyncio.sleep(2)
 
 

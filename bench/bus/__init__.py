@@ -1,0 +1,1 @@
+"""Load straight onto the bus, with no door before it."""

@@ -1,0 +1,65 @@
+"""1,000 clients that listen and hear nothing (``subscriptions/listen``): what they cost the edge, what a call costs
+meanwhile, and how long it takes to tell all of them that a tool has come."""
+
+import asyncio
+import time
+
+from bench import calls, clients, load, plan
+from bench.measure import Asked, Measure, measure, of_times
+from bench.scale import crowd
+from bench.scale.lab import Lab, lab
+
+COUNT = 1_000
+GROWN = 0.10
+_TOLD_WITHIN_S = 30.0
+_TOLD = b"notifications/tools/list_changed"
+_ACKNOWLEDGED = b"notifications/subscriptions/acknowledged"
+
+
+async def run() -> list[Measure]:
+    """Calls without them, calls with them, and how all are told."""
+    now = plan.current()
+    async with lab() as it:
+        without = measure("no streams", await it.rounds("no streams"))
+        before_mb = load.peak_mb(it.edge.pid)
+        headers, body = calls.listening(it.edge.token)
+        now.step("streams open")
+        streams = await clients.many(COUNT, lambda: clients.ask(f"{it.edge.url}/mcp", headers, body))
+        try:
+            await asyncio.gather(*(one.until(_ACKNOWLEDGED) for one in streams))
+            share = await _idle(it, 2.0)
+            name = f"{COUNT:,} idle streams"
+            found = await it.rounds(name)
+            grown_kb = (load.peak_mb(it.edge.pid) - before_mb) * 1024 / COUNT
+            note = f"{grown_kb:.0f} kB of memory a stream; {share:.1%} of a core without calls"
+            asked = Asked(cpu_grown=(without.name, "edge", without.cpu_us["edge"], GROWN))
+            with_them = measure(name, found, without, asked, note)
+            told = measure(f"{COUNT:,} streams told of a tool", [of_times(await _told(it, streams))])
+        finally:
+            for one in streams:
+                one.close()
+    return [without, with_them, told]
+
+
+async def _idle(it: Lab, seconds: float) -> float:
+    before = load.cpu_s(it.edge.pid)
+    await asyncio.sleep(seconds)
+    return (load.cpu_s(it.edge.pid) - before) / seconds
+
+
+async def _told(it: Lab, streams: list[clients.Waiting]) -> list[float]:
+    """Milliseconds from the announcement until each has heard of it."""
+    people = crowd.Crowd(await it.estate.bus.connect("provisioner"))
+    began = time.perf_counter()
+
+    async def heard(one: clients.Waiting) -> float:
+        await one.until(_TOLD)
+        return 1_000 * (time.perf_counter() - began)
+
+    waiting = [asyncio.create_task(heard(one)) for one in streams]
+    await people.join(crowd.instances(1))
+    try:
+        async with asyncio.timeout(_TOLD_WITHIN_S):
+            return await asyncio.gather(*waiting)
+    finally:
+        await people.stop()
