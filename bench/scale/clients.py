@@ -15,7 +15,7 @@ async def run() -> list[Measure]:
         for number in range(now.rounds):
             for count in COUNTS:
                 now.step(f"{count:,} clients, round {number + 1} of {now.rounds}")
-                rounds.setdefault(count, []).append(await it.load(count))
+                rounds.setdefault(count, []).append(await it.load(count, seconds=max(now.seconds, 1 + count // 500)))
     yardstick = measure("", rounds[64])
     asked = {64: Asked(tail=4.0)}
     return [measure(_name(count), found, yardstick, asked.get(count)) for count, found in rounds.items()]
