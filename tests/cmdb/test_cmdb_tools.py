@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.js.errors import NotFoundError
 
 from opsbus.testing.bus import Bus
 from opsbus.testing.caller import Caller
+from opsbus.testing.waiting import until
 from opsbus_cmdb.app import build
 from opsbus_contracts import ErrorCode, Status
 
@@ -27,6 +29,14 @@ async def cmdb(run_worker: Any, tmp_path: Path) -> AsyncIterator[Any]:
 
 async def structured(caller: Caller, tool: str, arguments: dict[str, Any], **options: Any) -> Any:
     return (await caller.call("cmdb", tool, arguments, **options)).structured
+
+
+async def _updated(js: Any) -> Any:
+    """What was told last of a resource: the store's keeper tells it, soon after the call's answer."""
+    try:
+        return json.loads((await js.get_last_msg("EVENTS", "event.cmdb.resource_updated")).data)
+    except NotFoundError:
+        return None
 
 
 async def confirm_token(caller: Caller, arguments: dict[str, Any], **options: Any) -> tuple[dict[str, Any], str]:
@@ -172,7 +182,7 @@ async def test_a_confirmed_write_is_done_once_announced_and_can_be_undone(bus: B
         == event["data"]
     )
     assert event["data"]["call"] == "c" * 32
-    updated = json.loads((await js.get_last_msg("EVENTS", "event.cmdb.resource_updated")).data)
+    updated = await until(lambda: _updated(js), 30)
     assert updated["data"]["uri"].startswith("enterprise://cmdb/assets")
     undo = done["undo"]
     assert undo["tool"] == "cmdb_update_asset_status"

@@ -17,10 +17,12 @@ from opsbus_cmdb.drift_tools import detect_drift
 from opsbus_cmdb.http_inventory import HttpInventory
 from opsbus_cmdb.impact_tools import get_impact
 from opsbus_cmdb.inventory import Inventory
+from opsbus_cmdb.keeper import Keeper
 from opsbus_cmdb.learning import learn_for_ever
+from opsbus_cmdb.marks import ASSETS_URI
 from opsbus_cmdb.owner_tools import who_owns
 from opsbus_cmdb.settings import CmdbSettings
-from opsbus_cmdb.status_tools import ASSETS_URI, update_asset_status
+from opsbus_cmdb.status_tools import update_asset_status
 from opsbus_cmdb.store import EmbeddedInventory
 from opsbus_cmdb.topology_tools import get_service_topology
 
@@ -38,16 +40,18 @@ async def open_inventory(settings: CmdbSettings) -> AsyncIterator[Inventory]:
             yield remote
         return
     async with _filled_store(settings) as store:
+        store.learns = settings.learn
         if settings.shadow or not settings.learn:
             yield store
             return
         # A connection of its own: calls are drained to their end while this one is still reading.
         client = await connect(settings, NAME, name=f"{NAME}-learning")
         learning = asyncio.create_task(learn_for_ever(client, store, get_log(NAME, part="learning")))
+        keeping = asyncio.create_task(Keeper(client, store, get_log(NAME, part="keeping")).run())
         try:
             yield store
         finally:
-            await tasks.end(learning)
+            await tasks.end(learning, keeping)
             await close(client)
 
 

@@ -17,6 +17,8 @@ from opsbus_cmdb import tables
 from opsbus_cmdb.among import among
 from opsbus_cmdb.history import assets_at, keep_assets, rank
 from opsbus_cmdb.inventory import AssetSlice, Group
+from opsbus_cmdb.mark_filter import FILTER as DRIFT
+from opsbus_cmdb.mark_filter import marked
 from opsbus_cmdb.model import Asset, Lifecycle, Status
 from opsbus_cmdb.query import LABEL, AssetQuery, StatusChange, decode_cursor, encode_cursor
 
@@ -39,6 +41,8 @@ def _matches(query: AssetQuery, table: FromClause, dialect: str) -> ColumnElemen
     for name, values in query.filters.items():
         if name.startswith(LABEL):
             conditions.append(_labelled(table, name.removeprefix(LABEL), values, dialect))
+        elif name == DRIFT:
+            conditions.append(table.c.id.in_(marked(values)))
         else:
             conditions.append(table.c[name].in_(values))
     conditions += [table.c.search.contains(word.lower(), autoescape=True) for word in query.text.split()]

@@ -8,8 +8,11 @@ from pydantic import BaseModel, Field
 
 from opsbus import Context, ErrorCode, Page, ToolError
 from opsbus_cmdb.inventory import AssetSlice, Group, Inventory
+from opsbus_cmdb.mark_filter import FILTER as DRIFT
+from opsbus_cmdb.marks import Mark
 from opsbus_cmdb.model import INVERSE, ChangeState
 from opsbus_cmdb.moments import AsOf, past, reservations
+from opsbus_cmdb.overlay import keeper, live_of, marks_of
 from opsbus_cmdb.query import (
     GROUPS,
     AssetQuery,
@@ -108,15 +111,23 @@ async def query_assets(
 
     One match comes with its full record, direct relationships and open changes; two to ten as a list; more as a page of
     compact rows with counts by environment, kind and status. Filters: kind, asset_class, namespace, name, environment,
-    lifecycle, status, criticality, owner_team, source, ref, id, label.<key>; a list of values means any of them.
-    With as_of: as it was recorded at a past time.
+    lifecycle, status, criticality, owner_team, source, ref, id, drift (any, high, release), label.<key>; a list of
+    values means any of them. With as_of: as it was recorded at a past time.
     """
     query = asset_query(text, filters, past(as_of))
     projection = chosen_fields(fields)
     inventory = ctx.state
+    if DRIFT in query.filters and keeper(inventory) is None:
+        raise ToolError(
+            ErrorCode.INVALID_ARGUMENTS,
+            f"{inventory.source} marks no drift here",
+            hint="ask without the filter drift; cmdb_detect_drift compares one service",
+        )
     count_by = _COUNTED if group_by is None else (check_group(group_by),)
     found = await inventory.find_assets(query, limit, cursor, count_by)
-    answer = _page(found, query, projection, inventory.source)
+    shown = query.as_of is None and (projection is None or DRIFT in projection)
+    drift = await marks_of(inventory, found.items) if shown else {}
+    answer = _page(found, query, projection, inventory.source, drift)
     if group_by is not None:
         answer.counts = [GroupCounts(by=group_by, groups=found.groups[group_by])]
     if answer.match == "one" and found.items and projection is None:
@@ -128,12 +139,14 @@ async def query_assets(
     return answer
 
 
-def _page(found: AssetSlice, query: AssetQuery, projection: tuple[str, ...] | None, source: str) -> AssetPage:
+def _page(
+    found: AssetSlice, query: AssetQuery, projection: tuple[str, ...] | None, source: str, drift: dict[str, list[Mark]]
+) -> AssetPage:
     match: Literal["none", "one", "few", "many"] = "many" if found.total > FEW else "few"
     if found.total <= 1:
         match = "one" if found.total else "none"
     shown = projection if projection is not None else {"one": FULL, "few": LISTED}.get(match, COMPACT)
-    rows = [view(asset, shown) for asset in found.items]
+    rows = [view(asset, shown, drift.get(asset.id, ())) for asset in found.items]
     page = Page[AssetView].fit(
         rows,
         budget_bytes=_BUDGET_BYTES,
@@ -192,24 +205,34 @@ async def _why_none(inventory: Inventory, query: AssetQuery) -> list[str]:
 
 
 async def assets_overview(ctx: Cmdb) -> dict[str, Any]:
-    """The inventory at a glance: counts by field, and every asset that is not operational."""
+    """The inventory at a glance: counts by field, every asset that is not operational, drift, and who is unwell now."""
     inventory = ctx.state
     everything = AssetQuery()
     unwell = asset_query(None, {"status": ["down", "degraded", "maintenance", "unknown"]})
     counts = {by: {g.value: g.count for g in await inventory.count_assets(everything, by)} for by in GROUPS}
     found = await inventory.find_assets(unwell, 50, None)
     page = Page[AssetView].fit([view(asset, COMPACT) for asset in found.items], budget_bytes=12_000, total=found.total)
+    kept, now = keeper(inventory), datetime.now(UTC)
+    live = await kept.unwell(now) if kept is not None else None
     return {
         "total": sum(counts["kind"].values()),
         "counts": counts,
         "not_operational": [item.model_dump(mode="json") for item in page.items],
         "not_operational_total": found.total,
-        "as_of": datetime.now(UTC).isoformat(),
+        "drift": await kept.marks_counted() if kept is not None else None,
+        "unwell_now": {ref: state.model_dump(mode="json") for ref, state in live.items()} if live is not None else None,
+        "as_of": now.isoformat(),
         "source": inventory.source,
     }
 
 
 async def asset_record(ctx: Cmdb, id: str) -> dict[str, Any]:
-    """The full record of one asset."""
-    asset = await ctx.state.get_asset(id)
-    return asset.model_dump(mode="json")
+    """The full record of one asset, with its drift and its live health."""
+    inventory = ctx.state
+    asset = await inventory.get_asset(id)
+    marks = await marks_of(inventory, [asset])
+    live, _ = await live_of(inventory, [asset])
+    return asset.model_dump(mode="json") | {
+        "drift": [mark.model_dump(mode="json") for mark in marks.get(asset.id, [])],
+        "live": live[asset.id].model_dump(mode="json"),
+    }

@@ -25,11 +25,13 @@ class Finding(BaseModel):
     recorded: str
     seen: str
     seen_at: datetime | None = Field(default=None, description="When the other side was seen.")
+    since: datetime | None = Field(default=None, description="Since when the two differ, as far as known.")
     hint: str
 
     def line(self) -> str:
         """One line a person reads."""
-        return f"{self.severity} {self.kind} {self.ref}: recorded {self.recorded}, seen {self.seen}; {self.hint}"
+        since = f" since {self.since:%Y-%m-%d %H:%M}" if self.since else ""
+        return f"{self.severity} {self.kind} {self.ref}{since}: recorded {self.recorded}, seen {self.seen}; {self.hint}"
 
 
 class Unknown(BaseModel):
@@ -56,9 +58,17 @@ def matching(asset: Asset, workloads: Iterable[Workload]) -> Workload | None:
     return found[0] if len(found) == 1 else None
 
 
+def look(asset: Asset, workloads: Iterable[Workload], now: datetime) -> tuple[list[Finding], list[Unknown]]:
+    """``compare`` with the asset's workload among those given; what is no workload can only be stale."""
+    if asset.asset_class == "infrastructure":
+        stale = [_stale(asset)] if _is_stale(asset, now) else []
+        return stale, [Unknown(ref=asset.ref, what="what runs", why="it is no workload")]
+    return compare(asset, matching(asset, workloads), now)
+
+
 def compare(asset: Asset, workload: Workload | None, now: datetime) -> tuple[list[Finding], list[Unknown]]:
     """What differs, and what could not be compared."""
-    findings = [_stale(asset, now)] if _is_stale(asset, now) else []
+    findings = [_stale(asset)] if _is_stale(asset, now) else []
     if workload is None:
         return findings, [
             Unknown(ref=asset.ref, what="what runs", why="no event of Kubernetes told of it since the CMDB listens")
@@ -108,12 +118,12 @@ def _is_stale(asset: Asset, now: datetime) -> bool:
     return counted and asset.last_seen is not None and now - asset.last_seen > STALE
 
 
-def _stale(asset: Asset, now: datetime) -> Finding:
-    days = (now - asset.last_seen).days if asset.last_seen else 0
+def _stale(asset: Asset) -> Finding:
     return Finding(
         kind="stale", severity="medium", ref=asset.ref,
         recorded=f"{asset.lifecycle.value}, by {asset.source or 'nobody'}",
-        seen=f"not for {days} days", seen_at=asset.last_seen, hint="check whether it is still there; retire it if not",
+        seen=f"last on {asset.last_seen:%Y-%m-%d}" if asset.last_seen else "never", seen_at=asset.last_seen,
+        hint="check whether it is still there; retire it if not",
     )  # fmt: skip
 
 

@@ -6,9 +6,10 @@ from typing import Annotated
 from pydantic import Field
 
 from opsbus import Context, Page
-from opsbus_cmdb.drift import Finding, Unknown, compare, matching, not_recorded, place_of
+from opsbus_cmdb.drift import Finding, Unknown, look, not_recorded, place_of
 from opsbus_cmdb.inventory import Inventory
 from opsbus_cmdb.model import Asset
+from opsbus_cmdb.overlay import keeper
 from opsbus_cmdb.query import AssetQuery, Direction, TopologyQuery
 from opsbus_cmdb.workloads import Workload
 
@@ -58,13 +59,14 @@ async def detect_drift(
     findings: list[Finding] = []
     unknown: list[Unknown] = []
     for asset in assets:
-        if asset.asset_class == "infrastructure":
-            unknown.append(Unknown(ref=asset.ref, what="what runs", why="it is no workload"))
-            continue
-        differs, open_ = compare(asset, matching(asset, workloads or []), now)
+        differs, open_ = look(asset, workloads or [], now)
         findings += differs
         unknown += open_
     findings += await _unrecorded(inventory, assets[0], workloads or [])
+    kept = keeper(inventory)
+    if kept is not None and findings:
+        since = {(mark.ref, mark.kind): mark.since for mark in await kept.marks_of_refs([f.ref for f in findings])}
+        findings = [item.model_copy(update={"since": since.get((item.ref, item.kind))}) for item in findings]
     findings.sort(key=lambda item: (_ORDER[item.severity], item.ref, item.kind))
     if len(unknown) > _UNKNOWN_MAX:
         warnings.append(f"{len(unknown) - _UNKNOWN_MAX} more could not be compared: ask for fewer steps")

@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from opsbus import Context, ErrorCode, Page, ToolError
+from opsbus_cmdb.health import Live
 from opsbus_cmdb.impact import Graph, Hit, Level, reckon
 from opsbus_cmdb.inventory import Inventory
 from opsbus_cmdb.model import Asset, Change, ChangeState, Criticality, RelationType, Status
+from opsbus_cmdb.overlay import counted, live_of
 from opsbus_cmdb.query import DEPTH_MAX, ChangeQuery, Direction, TopologyQuery
 
 _BUDGET_BYTES = 18_000
@@ -35,6 +37,7 @@ class ImpactRow(BaseModel):
     criticality: Criticality
     environment: str
     owner_team: str
+    live: Live = Field(description="How it does right now.")
 
 
 class ScheduledChange(BaseModel):
@@ -53,16 +56,21 @@ class Impact(Page[ImpactRow]):
     fails: list[str] = Field(description="Refs of what is taken to fail.")
     counts: dict[str, int] = Field(description="Of all that is hit, by level.")
     teams: dict[str, int] = Field(description="Of all that is hit, by owner.")
-    incidents: list[str] = Field(description="Refs of those hit that are not operational already.")
+    incidents: list[str] = Field(description="Refs of those hit that are recorded as not operational already.")
+    live: dict[str, int] = Field(default_factory=dict, description="How many do how right now; unknown is no ok.")
+    fails_live: dict[str, Live] = Field(default_factory=dict, description="How what is taken to fail does right now.")
     changes: list[ScheduledChange] = Field(default_factory=list)
 
     def to_text(self) -> str:
         """What a person reads."""
         told = ", ".join(f"{count} {level}" for level, count in self.counts.items()) or "nothing that is recorded"
         lines = [f"If {', '.join(self.fails)} fails, it hits: {told}"]
+        if self.live:
+            lines.append("Right now: " + ", ".join(f"{count} {state}" for state, count in self.live.items()))
+        lines += [f"{ref}: {live.line()}" for ref, live in self.fails_live.items() if live.health != "unknown"]
         lines += [
             f"- {row.level} {row.ref} ({row.criticality.value}, {row.owner_team or 'no owner'},"
-            f" {row.confidence:.0%}): {row.reason}"
+            f" {row.confidence:.0%}): {row.reason}{'' if row.live.health == 'unknown' else '; ' + row.live.line()}"
             for row in self.items[:40]
         ]
         if self.incidents:
@@ -96,8 +104,13 @@ async def get_impact(
     refs = [*(root.ref for root in roots), *(hit.asset.ref for hit in hits)]
     found = await inventory.find_changes(ChangeQuery(assets=refs[:200], until=now + _AHEAD, states=_OPEN), 10, None)
     own = {change} if change else set()
+    live, told = await live_of(inventory, [*roots, *(hit.asset for hit in hits)])
     page = Page[ImpactRow].fit(
-        [_row(hit) for hit in hits], budget_bytes=_BUDGET_BYTES, total=len(hits), source=inventory.source
+        [_row(hit, live[hit.asset.id]) for hit in hits],
+        budget_bytes=_BUDGET_BYTES,
+        total=len(hits),
+        warnings=told,
+        source=inventory.source,
     )
     if truncated:
         page.warnings.append(f"more is within reach: raise node_limit (now {node_limit}) or lower depth")
@@ -108,6 +121,8 @@ async def get_impact(
         counts={level.name.lower(): n for level in reversed(Level) if (n := sum(h.level is level for h in hits))},
         teams=_teams(hits),
         incidents=[hit.asset.ref for hit in hits if hit.asset.status is not Status.OPERATIONAL],
+        live=counted([live[hit.asset.id] for hit in hits]),
+        fails_live={root.ref: live[root.id] for root in roots},
         changes=[_scheduled(item) for item in found.items if item.number not in own],
     )
 
@@ -157,7 +172,7 @@ async def _walked(inventory: Inventory, roots: list[Asset], depth: int, nodes_ma
     return graph, truncated
 
 
-def _row(hit: Hit) -> ImpactRow:
+def _row(hit: Hit, live: Live) -> ImpactRow:
     asset = hit.asset
     return ImpactRow.model_validate(
         {
@@ -171,6 +186,7 @@ def _row(hit: Hit) -> ImpactRow:
             "criticality": asset.criticality,
             "environment": asset.environment,
             "owner_team": asset.owner_team,
+            "live": live,
         }
     )
 

@@ -1,5 +1,5 @@
-"""From the stream of events into the store: what the Kubernetes worker saw and did. Runs beside the tools; what goes
-wrong is logged and tried again, and no tool waits for it."""
+"""From the stream of events into the store: what the Kubernetes and the monitoring worker saw and did. Runs beside
+the tools; what goes wrong is logged and tried again, and no tool waits for it."""
 
 import asyncio
 
@@ -10,6 +10,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from opsbus import ToolError
 from opsbus.logs import Log
+from opsbus_cmdb.health_facts import fact_of
 from opsbus_cmdb.store import EmbeddedInventory
 from opsbus_cmdb.workloads import workload_of
 from opsbus_contracts.streams import CMDB_EVENTS
@@ -46,7 +47,8 @@ async def _batch(pull: JetStreamContext.PullSubscription, store: EmbeddedInvento
     except TimeoutError:
         return  # nothing happened
     seen = [found for message in messages if (found := workload_of(message.subject, message.data)) is not None]
-    if seen:
-        await store.learn(seen)
+    facts = [fact for message in messages if (fact := fact_of(message.subject, message.data)) is not None]
+    if seen or facts:
+        await store.learn(seen, facts)
     for message in messages:
         await message.ack()

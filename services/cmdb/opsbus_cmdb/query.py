@@ -13,6 +13,8 @@ from pydantic import BaseModel, Field
 
 from opsbus import ErrorCode, ToolError
 from opsbus.toolerror import near
+from opsbus_cmdb.mark_filter import FILTER as DRIFT
+from opsbus_cmdb.mark_filter import VALUES as DRIFT_VALUES
 from opsbus_cmdb.model import (
     ChangeState,
     ChangeType,
@@ -30,7 +32,12 @@ LIMIT_MAX = 500
 DEPTH_MAX = 5
 NODES_MAX = 500
 
-CLOSED: dict[str, type[StrEnum]] = {"status": Status, "lifecycle": Lifecycle, "criticality": Criticality}
+CLOSED: dict[str, tuple[str, ...]] = {
+    "status": tuple(Status),
+    "lifecycle": tuple(Lifecycle),
+    "criticality": tuple(Criticality),
+    DRIFT: DRIFT_VALUES,
+}
 """Filters whose values are a closed list."""
 
 FILTERS = (
@@ -46,6 +53,7 @@ FILTERS = (
     "source",
     "ref",
     "id",
+    DRIFT,
 )
 LABEL = "label."
 """`label.<key>` filters by a label."""
@@ -158,6 +166,10 @@ def asset_query(text: str | None, filters: dict[str, Any] | None, as_of: datetim
     if len(given) > FILTERS_MAX:
         raise ToolError(ErrorCode.INVALID_ARGUMENTS, f"{len(given)} filters; at most {FILTERS_MAX} may be given")
     cleaned = {name: _values(name, value) for name, value in sorted(given.items())}
+    if as_of is not None and DRIFT in cleaned:
+        raise ToolError(
+            ErrorCode.INVALID_ARGUMENTS, "drift is marked as it is now, not as it was", hint="leave as_of or drift out"
+        )
     words = (text or "").strip()
     if len(words) > TEXT_MAX:
         raise ToolError(
@@ -182,7 +194,7 @@ def _values(name: str, value: Any) -> list[str]:
         )
     closed = CLOSED.get(name)
     for item in values if closed else []:
-        _member(name, item, [member.value for member in closed or ()])
+        _member(name, item, [str(member) for member in closed or ()])
     return sorted(set(values))
 
 

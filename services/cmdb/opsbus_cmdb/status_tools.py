@@ -12,11 +12,12 @@ from opsbus_cmdb import radius
 from opsbus_cmdb.calendar import covers
 from opsbus_cmdb.inventory import Inventory
 from opsbus_cmdb.lifecycle import StatusValue, check_transition, reversible
+from opsbus_cmdb.marks import ASSETS_URI
 from opsbus_cmdb.model import Asset, Change, ChangeState, Lifecycle, WindowKind
+from opsbus_cmdb.overlay import keeper
 from opsbus_cmdb.query import ChangeQuery, StatusChange
 from opsbus_cmdb.views import AssetView, view
 
-ASSETS_URI = "enterprise://cmdb/assets"
 TOOL = "cmdb_update_asset_status"
 _OVER = (ChangeState.CLOSED, ChangeState.CANCELLED)
 _READY = (ChangeState.SCHEDULED, ChangeState.IMPLEMENT, ChangeState.REVIEW)
@@ -197,6 +198,9 @@ async def _announce(ctx: Cmdb, before: Asset, after: Asset, change: StatusChange
         "call": change.call_id,
     }
     await ctx.emit("asset_updated", facts, subject=after.ref)
+    kept = keeper(ctx.state)
+    if kept is not None and kept.on_change is not None:
+        return  # the keeper tells of the resources, when it has judged what the change means
     await ctx.resource_updated(ASSETS_URI)
     await ctx.resource_updated(f"{ASSETS_URI}/{after.id}")
 

@@ -1,8 +1,9 @@
 """The embedded backend: an inventory in SQLite or PostgreSQL. Connections, transactions and errors; the statements
 stand beside."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import event, func, insert, select, text
@@ -11,12 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from opsbus import ToolError
 from opsbus.database import open_engine
-from opsbus_cmdb import asset_store, change_store, tables, topology_store, workloads
+from opsbus_cmdb import asset_store, change_store, health_facts, marks, outbox, tables, topology_store, workloads
 from opsbus_cmdb.faults import unavailable
+from opsbus_cmdb.health import Fact, Live
 from opsbus_cmdb.history import asset_row
 from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
+from opsbus_cmdb.marks import Mark
 from opsbus_cmdb.migrations.upgrade import migrate
 from opsbus_cmdb.model import Asset, Change
+from opsbus_cmdb.outbox import Telling
 from opsbus_cmdb.query import AssetQuery, Cancellation, ChangeDraft, ChangeQuery, StatusChange, TopologyQuery
 from opsbus_cmdb.seed import Estate
 from opsbus_cmdb.workloads import Workload
@@ -38,6 +42,10 @@ class EmbeddedInventory:
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine.sync_engine, "connect", _read_widely)
         self.source = f"cmdb (embedded, {self._engine.dialect.name})"
+        self.learns = True
+        """Whether events are learned from: else there are no marks, and nothing is known of live health."""
+        self.on_change: Callable[[], None] | None = None
+        """Called when something is due to be judged, after it was stored."""
 
     async def create(self) -> None:
         """Bring the schema to the newest revision."""
@@ -51,9 +59,12 @@ class EmbeddedInventory:
         await self._engine.dispose()
 
     @asynccontextmanager
-    async def _transaction(self, doing: str) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self, doing: str, *, alone: bool = False) -> AsyncIterator[AsyncConnection]:
+        """``alone``: nobody else writes between what is read here and what is written; SQLite would let them."""
         try:
             async with self._engine.begin() as connection:
+                if alone and self._engine.dialect.name == "sqlite":
+                    await connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise unavailable(doing, error) from error
@@ -88,7 +99,9 @@ class EmbeddedInventory:
             asset = await asset_store.set_status(connection, asset_id, change)
             if change.change_id and change.call_id:
                 await change_store.note_call(connection, change.change_id, change.call_id)
-            return asset
+            await marks.note_assets(connection, [asset.id])
+        self._changed()
+        return asset
 
     async def find_changes(self, query: ChangeQuery, limit: int, cursor: str | None) -> ChangeSlice:
         """See Inventory."""
@@ -105,10 +118,64 @@ class EmbeddedInventory:
         async with self._transaction("workloads were read") as connection:
             return await workloads.in_namespaces(connection, namespaces)
 
-    async def learn(self, seen: list[Workload]) -> None:
-        """Keep what events told of workloads."""
-        async with self._transaction("workloads were recorded") as connection:
-            await workloads.learn(connection, seen)
+    async def learn(self, seen: list[Workload], facts: Sequence[Fact] = ()) -> None:
+        """Keep what events told of workloads and of live health; what it changes is due to be judged."""
+        async with self._transaction("what events told was recorded", alone=True) as connection:
+            changed = await workloads.learn(connection, seen) if seen else []
+            await marks.note_workloads(connection, changed)
+            await health_facts.learn(connection, list(facts), [known for known in changed if known.gone])
+        self._changed()
+
+    def _changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
+    async def marks(self, ids: list[str]) -> dict[str, list[Mark]]:
+        """The drift that is marked of assets, by id."""
+        async with self._transaction("marks were read") as connection:
+            return await marks.of_assets(connection, ids)
+
+    async def marks_of_refs(self, refs: list[str]) -> list[Mark]:
+        """The same of refs, of assets and of unrecorded workloads."""
+        async with self._transaction("marks were read") as connection:
+            return await marks.of_refs(connection, refs)
+
+    async def marks_counted(self) -> dict[str, int]:
+        """How many marks there are, by severity."""
+        async with self._transaction("marks were counted") as connection:
+            return await marks.counts(connection)
+
+    async def live(self, assets: Sequence[Asset], now: datetime) -> dict[str, Live]:
+        """How assets do right now, by id."""
+        async with self._transaction("live health was read") as connection:
+            return await health_facts.live(connection, assets, now)
+
+    async def unwell(self, now: datetime) -> dict[str, Live]:
+        """How those do that are down or degraded right now, by ref."""
+        async with self._transaction("live health was read") as connection:
+            return await health_facts.unwell(connection, now)
+
+    async def judge(self) -> int:
+        """Judge some of what is due; how many notes of changes that were, 0: none is left."""
+        async with self._transaction("drift was marked", alone=True) as connection:
+            return await marks.judge(connection, datetime.now(UTC))
+
+    async def sweep(self) -> int:
+        """Note what the time alone has changed. How many assets are due for it."""
+        now = datetime.now(UTC)
+        async with self._transaction("what grew old was looked for", alone=True) as connection:
+            await health_facts.tidy(connection, now)
+            return await marks.note_time(connection, now)
+
+    async def waiting(self) -> list[Telling]:
+        """Events that are still to be told, the oldest first."""
+        async with self._transaction("events to tell were read") as connection:
+            return await outbox.waiting(connection)
+
+    async def told(self, ids: list[str]) -> None:
+        """The stream has these events."""
+        async with self._transaction("told events were taken out") as connection:
+            await outbox.told(connection, ids)
 
     async def create_change(self, draft: ChangeDraft) -> Change:
         """See Inventory."""

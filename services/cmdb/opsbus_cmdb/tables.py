@@ -65,11 +65,12 @@ asset = Table(
     Index("cmdb_asset_name", "name"),
     Index("cmdb_asset_kind", "kind", "environment", "namespace"),
     Index("cmdb_asset_owner", "owner_team", "environment", "status", "kind"),
+    Index("cmdb_asset_seen", "last_seen"),
 )
 
 """`rank`: where it stands in a list. `search`: what is searched for words. `valid_from`: since when this row holds. All
 three are history.asset_row's. Revision 0003 makes more indexes to search by: on PostgreSQL of labels, and of
-words where it can; on SQLite a narrow one to scan."""
+words where it can; on SQLite a narrow one to scan. Revision 0005 makes those of places.py."""
 
 asset_past = Table(
     "cmdb_asset_past",
@@ -187,3 +188,60 @@ workload = Table(
     Index("cmdb_workload_namespace", "namespace", "name"),
 )
 """What Kubernetes was last seen to run: workloads.py."""
+
+drift = Table(
+    "cmdb_drift",
+    metadata,
+    Column("ref", String(500), primary_key=True),
+    Column("kind", String(32), primary_key=True),
+    Column("asset_id", String(128), nullable=False, default=""),
+    Column("severity", String(16), nullable=False),
+    Column("recorded", Text, nullable=False),
+    Column("seen", Text, nullable=False),
+    Column("seen_at", UtcDateTime),
+    Column("since", UtcDateTime, nullable=False),
+    Index("cmdb_drift_asset", "asset_id"),
+)
+"""What is not as it is recorded: marks.py. `asset_id` is empty for a workload that nobody recorded."""
+
+health = Table(
+    "cmdb_health",
+    metadata,
+    Column("source", String(16), primary_key=True),
+    Column("key", String(400), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("asset_key", String(400), nullable=False, default=""),
+    Column("cluster", String(128), nullable=False, default=""),
+    Column("namespace", String(128), nullable=False, default=""),
+    Column("name", String(200), nullable=False, default=""),
+    Column("label", String(16), nullable=False, default=""),
+    Column("environment", String(64), nullable=False, default=""),
+    Column("reason", Text, nullable=False, default=""),
+    Column("since", UtcDateTime),
+    Column("told_at", UtcDateTime, nullable=False),
+    Column("old", Boolean, nullable=False, default=False),
+    Index("cmdb_health_name", "name"),
+    Index("cmdb_health_asset", "asset_key"),
+    Index("cmdb_health_told", "told_at"),
+)
+"""Alerts that fire, pods and nodes that are unwell, as events told: health_facts.py."""
+
+due = Table(
+    "cmdb_due",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("key", String(600), nullable=False),
+)
+"""What changed and is still to be judged, written with the change itself: marks.py."""
+
+outbox = Table(
+    "cmdb_outbox",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(64), nullable=False),
+    Column("subject", String(600), nullable=False),
+    Column("data", _json, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)
+"""Events that are still to be told, written with what they tell of: outbox.py."""

@@ -7,12 +7,18 @@ from pydantic import BaseModel, Field
 
 from opsbus import Context, Page
 from opsbus.page import PageInfo
+from opsbus_cmdb.health import Live
 from opsbus_cmdb.inventory import Inventory, Topology
 from opsbus_cmdb.model import INVERSE, Criticality, Lifecycle, RelationType, Status
 from opsbus_cmdb.moments import AsOf, past, reservations
+from opsbus_cmdb.overlay import counted, live_of
 from opsbus_cmdb.query import DEPTH_MAX, Direction, TopologyQuery
 
 _BUDGET_BYTES = 22_000
+
+
+def _absent(value: object) -> bool:
+    return value is None
 
 
 class TopologyAsset(BaseModel):
@@ -26,6 +32,7 @@ class TopologyAsset(BaseModel):
     criticality: Criticality
     environment: str
     owner_team: str
+    live: Live | None = Field(default=None, description="How it does right now.", exclude_if=_absent)
 
 
 class TopologyEdge(BaseModel):
@@ -46,14 +53,22 @@ class TopologyPage(Page[TopologyAsset]):
     direction: Direction
     depth: int
     edges: list[TopologyEdge]
-    unhealthy: list[str] = Field(default_factory=list, description="Refs of those that are not operational.")
+    unhealthy: list[str] = Field(default_factory=list, description="Refs of those recorded as not operational.")
+    live: dict[str, int] = Field(default_factory=dict, description="How many do how right now; unknown is no ok.")
 
     def to_text(self) -> str:
         """What a person reads."""
         lines = [f"{self.root}: {len(self.items) - 1} assets ({self.direction.value}, depth {self.depth})"]
-        lines += [f"{'  ' * item.depth}- {item.ref} {item.status.value}, {item.owner_team}" for item in self.items[:60]]
+        if self.live:
+            lines.append("Right now: " + ", ".join(f"{count} {state}" for state, count in self.live.items()))
+        lines += [f"{'  ' * item.depth}- {item.ref} {item.status.value}, {_told(item)}" for item in self.items[:60]]
         lines += [f"{edge.from_ref} {edge.type.value} {edge.to_ref} ({edge.impact})" for edge in self.edges[:60]]
         return "\n".join([*lines, *self.warnings])
+
+
+def _told(item: TopologyAsset) -> str:
+    known = item.live is not None and item.live.health != "unknown"
+    return f"{item.owner_team}; {item.live.line()}" if known and item.live else item.owner_team
 
 
 async def get_service_topology(
@@ -81,15 +96,17 @@ async def get_service_topology(
         direction=direction, depth=depth, nodes_max=node_limit, types=relation_types or [], as_of=past(as_of)
     )
     found = await ctx.state.topology(service, query)
+    live, told = await live_of(ctx.state, [node.asset for node in found.nodes], query.as_of)
     kept = len(found.nodes)
-    answer = _page(found, query, ctx.state.source, kept)
+    answer = _page(found, query, ctx.state.source, kept, live)
     while len(answer.model_dump_json()) > _BUDGET_BYTES and kept > 1:
         kept = max(1, kept * 4 // 5)
-        answer = _page(found, query, ctx.state.source, kept)
+        answer = _page(found, query, ctx.state.source, kept, live)
+    answer.warnings += told
     return answer
 
 
-def _page(found: Topology, query: TopologyQuery, source: str, kept: int) -> TopologyPage:
+def _page(found: Topology, query: TopologyQuery, source: str, kept: int, live: dict[str, Live]) -> TopologyPage:
     nodes = found.nodes[:kept]
     refs = {node.asset.id: node.asset.ref for node in nodes}
     edges = [
@@ -116,7 +133,7 @@ def _page(found: Topology, query: TopologyQuery, source: str, kept: int) -> Topo
         )
     cut = found.truncated or kept < len(found.nodes)
     return TopologyPage(
-        items=[_item(node.asset.model_dump(), node.depth) for node in nodes],
+        items=[_item(node.asset.model_dump(), node.depth, live.get(node.asset.id)) for node in nodes],
         page=PageInfo(returned=kept, total=None if found.truncated else len(found.nodes), truncated=cut),
         warnings=warnings,
         as_of=query.as_of or datetime.now(UTC),
@@ -126,8 +143,9 @@ def _page(found: Topology, query: TopologyQuery, source: str, kept: int) -> Topo
         depth=query.depth,
         edges=edges,
         unhealthy=[node.asset.ref for node in nodes if node.asset.status is not Status.OPERATIONAL],
+        live=counted([live[node.asset.id] for node in nodes if node.asset.id in live]),
     )
 
 
-def _item(asset: dict[str, object], depth: int) -> TopologyAsset:
-    return TopologyAsset.model_validate({**asset, "depth": depth})
+def _item(asset: dict[str, object], depth: int, live: Live | None) -> TopologyAsset:
+    return TopologyAsset.model_validate({**asset, "depth": depth, "live": live})

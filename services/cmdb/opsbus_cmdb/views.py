@@ -1,5 +1,6 @@
 """Assets as the tools show them: chosen fields, compact rows, the cut to a budget. What is stored stays in model.py."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -7,6 +8,8 @@ from pydantic import BaseModel, Field
 
 from opsbus import ErrorCode, ToolError
 from opsbus.toolerror import near
+from opsbus_cmdb.mark_filter import FILTER as DRIFT
+from opsbus_cmdb.marks import Mark, compact
 from opsbus_cmdb.model import Asset, Criticality, Lifecycle, Status
 
 COMPACT = ("kind", "environment", "status", "lifecycle", "criticality", "owner_team", "version")
@@ -50,18 +53,21 @@ class AssetView(BaseModel):
     last_seen: datetime | None = _optional()
     created_at: datetime | None = _optional()
     updated_at: datetime | None = _optional()
+    drift: str | None = _optional("What is not as recorded, the worst first: high: gone, release.")
 
     def line(self) -> str:
         """One line a person reads."""
         words = [self.status, self.lifecycle if self.lifecycle != Lifecycle.ACTIVE else None, self.criticality]
         shown = ", ".join(word.value for word in words if word)
         owner = f", owner {self.owner_team}" if self.owner_team else ""
-        return f"{self.ref} [{self.id}] {shown}{owner}"
+        drift = f", drift {self.drift}" if self.drift else ""
+        return f"{self.ref} [{self.id}] {shown}{owner}{drift}"
 
 
-def view(asset: Asset, fields: tuple[str, ...] = FULL) -> AssetView:
-    """The asset with ``fields``."""
-    return AssetView.model_validate({name: getattr(asset, name) for name in ("id", "ref", *fields)})
+def view(asset: Asset, fields: tuple[str, ...] = FULL, marks: Iterable[Mark] = ()) -> AssetView:
+    """The asset with ``fields``, and its drift."""
+    chosen = {name: getattr(asset, name) for name in ("id", "ref", *fields) if name != DRIFT}
+    return AssetView.model_validate(chosen | {DRIFT: compact(marks)})
 
 
 def chosen_fields(fields: list[str] | None) -> tuple[str, ...] | None:
@@ -73,11 +79,11 @@ def chosen_fields(fields: list[str] | None) -> tuple[str, ...] | None:
     if not fields:
         return None
     for name in fields:
-        if name not in {*FULL, "id", "ref"}:
+        if name not in {*FULL, "id", "ref", DRIFT}:
             raise ToolError(
                 ErrorCode.INVALID_ARGUMENTS,
                 f"unknown field {name!r}",
-                hint=f"valid fields: id, ref, {', '.join(FULL)}",
+                hint=f"valid fields: id, ref, {', '.join(FULL)}, {DRIFT}",
                 did_you_mean=near(name, list(FULL)),
             )
     return tuple(name for name in dict.fromkeys(fields) if name not in {"id", "ref"})

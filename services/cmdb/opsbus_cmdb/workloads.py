@@ -35,13 +35,15 @@ class Workload(BaseModel):
 def workload_of(subject: str, body: bytes) -> Workload | None:
     """What an event tells of a workload; None: nothing, or it is no event.
 
-    Understood is every ``event.k8s.*`` whose data has namespace and name: ``images`` (or ``images_after``),
-    ``replicas`` (or, of ``deployment_scaled``, ``after``), ``ready``; a kind that ends in ``_deleted`` or ``_gone``
-    says that it is gone.
+    Understood is every ``event.k8s.*``, but of pods and nodes, whose data has namespace and name: ``images`` (or
+    ``images_after``), ``replicas`` (or, of ``deployment_scaled``, ``after``), ``ready``; a kind that ends in
+    ``_deleted`` or ``_gone`` says that it is gone.
     """
     if not subject.startswith(_PREFIX):
         return None
     kind = subject.removeprefix(_PREFIX)
+    if kind.startswith(("pod_", "node_")):
+        return None  # they have a name too, which is no workload's
     try:
         event = Event.model_validate_json(body)
         data = event.data
@@ -67,9 +69,11 @@ def _images(images: Any) -> list[str]:
     return [str(image) for image in found][:_IMAGES_MAX]
 
 
-async def learn(connection: AsyncConnection, seen: list[Workload]) -> None:
-    """Keep the newest of each fact. An event that comes late or twice changes nothing newer."""
+async def learn(connection: AsyncConnection, seen: list[Workload]) -> list[Workload]:
+    """Keep the newest of each fact; those of which something changed. An event that comes late or twice changes
+    nothing newer."""
     await serialize(connection, "cmdb", "workloads")
+    changed = []
     for workload in seen:
         key = (
             (_table.c.cluster == workload.cluster)
@@ -79,9 +83,15 @@ async def learn(connection: AsyncConnection, seen: list[Workload]) -> None:
         known = (await connection.execute(select(_table).where(key))).first()
         if known is None:
             await connection.execute(insert(_table).values(workload.model_dump()))
+            changed.append(workload)
         elif known.seen_at <= workload.seen_at:
             told = {name: value for name, value in workload.model_dump().items() if value not in (None, "")}
+            if workload.ready is None and told.get("replicas", known.replicas) != known.replicas:
+                told["ready"] = None  # how many were ready was of another number
             await connection.execute(update(_table).where(key).values(told))
+            if any(known._mapping[name] != value for name, value in told.items() if name != "seen_at"):
+                changed.append(workload)
+    return changed
 
 
 async def in_namespaces(connection: AsyncConnection, namespaces: list[str]) -> list[Workload]:

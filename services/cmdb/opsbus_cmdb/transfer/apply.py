@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from opsbus.database import serialize
-from opsbus_cmdb import tables
+from opsbus_cmdb import marks, tables
 from opsbus_cmdb.history import asset_row, end_relationships, keep_assets, rank, search_text
 from opsbus_cmdb.model import Asset
 from opsbus_cmdb.transfer.read import Given, Mistakes, Read
@@ -137,6 +137,7 @@ async def _assets(
             await connection.execute(insert(table), fresh)
         if history:
             await connection.execute(insert(tables.asset_history), history)
+        await marks.note_assets(connection, [row["id"] for row in (*fresh, *replaced)])
         told("assets", len(chunk))
 
 
