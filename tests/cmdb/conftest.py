@@ -1,6 +1,7 @@
 """Fixtures of the CMDB's tests: both databases, a filled store, the HTTP CMDB in front of one."""
 
 import importlib.util
+import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +21,13 @@ def _load(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # so that tests may import it, and its dataclasses find it
     spec.loader.exec_module(module)
     return module
 
 
 postgres_server = _load(Path(__file__).parent / "postgres_server.py")
+netbox_server = _load(Path(__file__).parent / "netbox_server.py")
 API_KEY = "test-key"
 
 

@@ -20,6 +20,7 @@ from opsbus_cmdb.inventory import Inventory
 from opsbus_cmdb.keeper import Keeper
 from opsbus_cmdb.learning import learn_for_ever
 from opsbus_cmdb.marks import ASSETS_URI
+from opsbus_cmdb.netbox.inventory import NetBoxInventory
 from opsbus_cmdb.owner_tools import who_owns
 from opsbus_cmdb.settings import CmdbSettings
 from opsbus_cmdb.status_tools import update_asset_status
@@ -32,12 +33,22 @@ WRITE = "cmdb:write"
 
 
 async def open_inventory(settings: CmdbSettings) -> AsyncIterator[Inventory]:
-    """The backend the settings name: a CMDB over HTTP, or the embedded store, filled when it is empty and a seed is
-    set."""
+    """The backend the settings name: a CMDB over HTTP, NetBox, or the embedded store, filled when it is empty and
+    a seed is set."""
     if settings.url:
         key = settings.api_key.get_secret_value()
         async with HttpInventory(settings.url, key, settings.timeout_s, settings.body_bytes_max) as remote:
             yield remote
+        return
+    if settings.netbox_url:
+        try:
+            netbox = await NetBoxInventory.named_by(settings).__aenter__()
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+        try:
+            yield netbox
+        finally:
+            await netbox.__aexit__(None, None, None)
         return
     async with _filled_store(settings) as store:
         store.learns = settings.learn

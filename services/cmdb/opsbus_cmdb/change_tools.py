@@ -85,6 +85,8 @@ async def get_change_records(
     refs, centre, warnings = await _scope(ctx.state, asset, service)
     query = ChangeQuery(assets=refs, since=begin, until=end, states=states or [], types=types or [])
     found = await ctx.state.find_changes(query, limit, cursor)
+    if found.unknown:
+        warnings.append(found.unknown)
     return _page(found, query, centre, ctx.state.source, warnings, now)
 
 

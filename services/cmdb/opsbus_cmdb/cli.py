@@ -19,12 +19,20 @@ Store = Annotated[
         "--database-url", help="The store. Default: OPSBUS_CMDB_DATABASE_URL, the running platform's, DATABASE_URL."
     ),
 ]
+Netbox = Annotated[str | None, typer.Option("--netbox", metavar="URL", help="A NetBox 4.x: https://netbox.example.")]
+TokenFile = Annotated[Path | None, typer.Option(help="With --netbox: a file with its token.")]
 Data = Annotated[Path, typer.Option(envvar="OPSBUS_DATA", help="Data folder of 'opsbus up'.")]
 
 
 @app.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="JSON, or CSV of assets, relationships or windows.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="JSON, or CSV of assets, relationships or windows.")
+    ] = None,
+    netbox: Netbox = None,
+    token_file: TokenFile = None,
+    since: Annotated[str, typer.Option(help="With --netbox: only what changed since; RFC 3339 or now-1d.")] = "",
+    cables: Annotated[bool, typer.Option(help="With --netbox: also who needs whom along the cables.")] = False,
     reason: Annotated[str, typer.Option(help="Why; kept in the history of what changes.")] = "",
     by: Annotated[str, typer.Option(help="Who, as the history will say; the user of this machine unless given.")] = "",
     prune: Annotated[
@@ -37,10 +45,25 @@ def import_(
     """Import assets, relationships and calendar windows: new ones are added, others brought up to date.
 
     Every mistake is told with its file and line, and then nothing is imported. What is replaced stays in the history.
+    With --netbox they come from a NetBox 4.x; its token is that of NETBOX_TOKEN or of a file.
     """
+    from opsbus.commands.output import fail
     from opsbus_cmdb.transfer import commands
 
-    commands.import_files(files, commands.Order(reason, by, prune, dry_run), database_url, data)
+    order = commands.Order(reason, by, prune, dry_run)
+    if netbox is None:
+        if not files:
+            fail("there is nothing to import", "name files, or --netbox URL")
+        if token_file or since or cables:
+            fail("--token-file, --since and --cables go with --netbox")
+        commands.import_files(files, order, database_url, data)
+        return
+    if files:
+        fail("--netbox and files are two imports", "run them one after the other")
+    from opsbus_cmdb.netbox import commands as netbox_commands
+
+    source = netbox_commands.Source(netbox, token_file, since, cables)
+    netbox_commands.import_netbox(source, order, database_url, data)
 
 
 @app.command()

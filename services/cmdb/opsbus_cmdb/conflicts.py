@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from opsbus import ErrorCode, ToolError
 from opsbus_cmdb.calendar import covers
 from opsbus_cmdb.inventory import Inventory
 from opsbus_cmdb.model import Asset, Change, ChangeState, Window, WindowKind
@@ -85,6 +86,12 @@ class Known:
         refs = [*(asset.ref for asset in assets), *around]
         query = ChangeQuery(assets=refs, since=begin, until=until, states=_OPEN)
         found = await inventory.find_changes(query, _CHANGES_MAX, None)
+        if found.unknown:
+            raise ToolError(
+                ErrorCode.PRECONDITION_FAILED,
+                f"whether a time is free is not known: {found.unknown}",
+                hint="ask whoever keeps the change calendar",
+            )
         made = cls(assets, around, [item for item in found.items if item.number != change], found.windows)
         if found.next_cursor:
             made.warnings.append(f"only {_CHANGES_MAX} of {found.total} changes of that time were looked at")

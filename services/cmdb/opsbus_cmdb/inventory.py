@@ -1,5 +1,5 @@
-"""The port: what the tools need from an inventory, whoever keeps it. Two backends fill it: the embedded store and a
-CMDB over HTTP."""
+"""The port: what the tools need from an inventory, whoever keeps it. Three backends fill it: the embedded store, a CMDB
+over HTTP, and NetBox, which is only read."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -41,6 +41,7 @@ class ChangeSlice(BaseModel):
     next_cursor: str | None = None
     cursors: list[str] = Field(default_factory=list, description="The cursor after each item, to cut a page shorter.")
     windows: list[Window] = Field(default_factory=list, description="Freeze and maintenance windows in the same time.")
+    unknown: str = Field(default="", description="Why no changes are known here; empty: these are all there are.")
 
 
 class TopologyNode(BaseModel):

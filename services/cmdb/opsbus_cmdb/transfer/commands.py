@@ -24,7 +24,7 @@ from opsbus_cmdb.transfer.records import Kind
 from opsbus_cmdb.transfer.write import write_csv, write_json
 
 T = TypeVar("T")
-_KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _STATEMENT_S = 300.0
 
 
@@ -41,28 +41,33 @@ class Order:
 def import_files(files: list[Path], order: Order, database_url: str | None, data: Path) -> None:
     """Import, or say what is wrong and where."""
     wanted = Import(
-        actor=(order.by or _user())[:256],
+        actor=(order.by or this_user())[:256],
         reason=order.reason or f"imported from {', '.join(path.name for path in files)}"[:1_000],
         prune=order.prune,
     )
 
     async def work(engine: AsyncEngine) -> Outcome:
-        with _progress() as told:
+        with progress() as told:
             return await import_into(engine, given, wanted, told, dry_run=order.dry_run)
 
     try:
         given = read_files(files)
-        outcome = _run(work, database_url, data)
+        outcome = run_on_store(work, database_url, data)
     except TransferError as error:
-        _refuse(error)
+        refuse(error)
     except OSError as error:
         fail(f"{error.filename or 'a file'} cannot be read: {error.strerror or error}")
-    for kind in _KINDS:
+    tell(outcome)
+    typer.echo("dry run: nothing was written" if order.dry_run else "imported")
+
+
+def tell(outcome: Outcome) -> None:
+    """A line for each kind: how many were new, changed, the same, taken out."""
+    for kind in KINDS:
         counted = ((name, getattr(outcome, name).get(kind, 0)) for name in ("new", "changed", "same", "gone"))
         shown = ", ".join(f"{amount:,} {name}" for name, amount in counted if amount)
         if shown:
             typer.echo(f"{kind:<14} {shown}")
-    typer.echo("dry run: nothing was written" if order.dry_run else "imported")
 
 
 async def import_into(
@@ -93,19 +98,19 @@ async def import_into(
 def export_file(file: Path, kind: str, database_url: str | None, data: Path, *, force: bool) -> None:
     """Export into a file that appears when it is whole."""
     form = file.suffix.lower()
-    if kind and kind not in _KINDS:
-        fail(f"there is no kind {kind!r}", f"one of {', '.join(_KINDS)}")
+    if kind and kind not in KINDS:
+        fail(f"there is no kind {kind!r}", f"one of {', '.join(KINDS)}")
     if form not in {".csv", ".json"}:
         fail(f"{file} ends neither in .csv nor in .json")
     if form == ".csv" and not kind:
-        fail("a CSV file holds one kind of record", f"add --kind {'|'.join(_KINDS)}, or export to .json")
+        fail("a CSV file holds one kind of record", f"add --kind {'|'.join(KINDS)}, or export to .json")
     if file.exists() and not force:
         fail(f"{file} is there already", "name a new file, or add --force")
 
-    kinds = [known for known in _KINDS if kind in ("", known)]
+    kinds = [known for known in KINDS if kind in ("", known)]
 
     async def work(engine: AsyncEngine) -> dict[str, int]:
-        with partial.open("w", encoding="utf-8", newline="") as out, _progress() as told:
+        with partial.open("w", encoding="utf-8", newline="") as out, progress() as told:
             async with engine.connect() as connection:
                 if form == ".csv":
                     return {kinds[0]: await write_csv(connection, out, kinds[0], told)}
@@ -113,7 +118,7 @@ def export_file(file: Path, kind: str, database_url: str | None, data: Path, *, 
 
     partial = file.with_name(file.name + ".partial")
     try:
-        counts = _run(work, database_url, data)
+        counts = run_on_store(work, database_url, data)
         partial.replace(file)
     except OSError as error:
         fail(f"{error.filename or file} cannot be written: {error.strerror or error}")
@@ -122,7 +127,8 @@ def export_file(file: Path, kind: str, database_url: str | None, data: Path, *, 
     typer.echo(f"{', '.join(f'{amount:,} {name}' for name, amount in counts.items())} into {file}")
 
 
-def _run(work: Callable[[AsyncEngine], Awaitable[T]], database_url: str | None, data: Path) -> T:
+def run_on_store(work: Callable[[AsyncEngine], Awaitable[T]], database_url: str | None, data: Path) -> T:
+    """Do something with the store that the options name, its schema the newest; a failure ends the command."""
     url = database_url or store_url("cmdb", data)
     if url is None:
         fail(
@@ -153,14 +159,16 @@ async def _opened(url: str) -> AsyncIterator[AsyncEngine]:
         await engine.dispose()
 
 
-def _refuse(error: TransferError) -> NoReturn:
+def refuse(error: TransferError) -> NoReturn:
+    """End the command with every mistake."""
     for mistake in error.mistakes:
         typer.echo(str(mistake), err=True)
     count = f"more than {len(error.mistakes)}" if error.more else str(len(error.mistakes))
     fail(f"{count} mistakes: nothing was imported", "correct the lines named above and import again")
 
 
-def _user() -> str:
+def this_user() -> str:
+    """Who imports, unless it is said."""
     try:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):
@@ -168,7 +176,7 @@ def _user() -> str:
 
 
 @contextmanager
-def _progress() -> Iterator[Told]:
+def progress() -> Iterator[Told]:
     """A line for each kind, on a terminal; silent in a pipe."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

@@ -1,0 +1,330 @@
+"""Requests to NetBox's REST API: bounded in time and size, paged by key, repeated where that is safe, and every failure
+says which system and what to do. What the answers mean lives in mapping.py."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+from pydantic import BaseModel, ValidationError
+
+from opsbus import ErrorCode, ToolError
+from opsbus.guard import BackendShutError, Guard
+from opsbus_cmdb.netbox.schema import Listing, StatusInfo, fields_of
+from opsbus_contracts import Executed
+
+M = TypeVar("M", bound=BaseModel)
+Params = list[tuple[str, str]]
+
+_WAIT_MAX_S = 30.0
+_WAY_IN = "give a token by NETBOX_TOKEN, or a file by NETBOX_TOKEN_FILE; a v2 token is nbt_<key>.<token>, whole"
+
+
+class NoChoiceError(Exception):
+    """NetBox does not know a value that it was to filter by: nothing has it."""
+
+
+class NetBox:
+    """A NetBox at a URL. Open it with ``async with``.
+
+    Args:
+        url: https://netbox.example, with the path it is served under.
+        token: v1 or v2 (`nbt_...`); empty: as nobody, where NetBox lets anyone read.
+        timeout_s: For a request.
+        body_bytes_max: For an answer.
+        ca_file: Certificates to trust in place of the system's.
+        patience: How often a read is tried; with 3 or fewer a 429's Retry-After is told and not waited for.
+    """
+
+    def __init__(
+        self, url: str, token: str, *, timeout_s: float = 30.0, body_bytes_max: int = 16_000_000,
+        ca_file: Path | None = None, patience: int = 3,
+    ) -> None:  # fmt: skip
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("NetBox's address must look like https://netbox.example")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("NetBox's address holds no user, no query and no token")
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        self.host = host if parts.port is None else f"{host}:{parts.port}"
+        self.where = f"{parts.scheme}://{self.host}"
+        self.plain = parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}
+        """Whether the token goes over the network for anyone to read."""
+        path = parts.path.rstrip("/")
+        self._base = f"{self.where}{path.removesuffix('/api')}/api/"
+        self._headers = {"Accept": "application/json"}
+        if token:
+            # The prefix tells the version: v2 tokens, since 4.5, are bearer tokens.
+            scheme = "Bearer" if token.startswith("nbt_") else "Token"
+            self._headers["Authorization"] = f"{scheme} {token}"
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, 5.0))
+        self._body_bytes_max = body_bytes_max
+        self._ca_file = ca_file
+        self._patient = patience > 3
+        self._session: aiohttp.ClientSession | None = None
+        self._guard = Guard(_is_outage, self._repeats, tries=patience)
+
+    async def __aenter__(self) -> Self:
+        connector = None
+        if self._ca_file is not None:
+            try:
+                trusted = ssl.create_default_context(cafile=str(self._ca_file))
+            except (OSError, ssl.SSLError) as error:
+                raise ValueError(f"{self._ca_file} holds no certificates: {error}") from error
+            connector = aiohttp.TCPConnector(ssl=trusted)
+        self._session = aiohttp.ClientSession(headers=self._headers, timeout=self._timeout, connector=connector)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def version(self) -> str:
+        """The version NetBox says it is."""
+        return (await self._get("status/", StatusInfo, [])).version
+
+    async def page(self, path: str, model: type[M], params: Params, limit: int, after: int = 0) -> Listing[M]:
+        """Objects by id, those after an id; a value that NetBox does not know matches nothing.
+
+        Pages are asked for by id and not by `next`: what is added or deleted meanwhile shifts nothing, and the token
+        goes nowhere but to the address that was given.
+        """
+        asked = [*params, ("fields", fields_of(model)), ("ordering", "id"), ("limit", str(limit))]
+        if after:
+            asked.append(("id__gt", str(after)))
+        try:
+            found = await self._get(f"{path}/", Listing[model], asked)  # type: ignore[valid-type]
+        except NoChoiceError:
+            return Listing(count=0, next=None, results=[])
+        last = after
+        for item in found.results:
+            key: int = getattr(item, "id")  # noqa: B009 - every model has one
+            if key <= last:
+                raise self._odd("GET", f"{path}/", f"object {key} after {last}, though ordered by id from there on")
+            last = key
+        if found.next and not found.results:
+            raise self._odd("GET", f"{path}/", "an empty page that says there is another")
+        return found
+
+    async def pages(self, path: str, model: type[M], params: Params, limit: int) -> AsyncIterator[Listing[M]]:
+        """All pages of a list."""
+        after = 0
+        while True:
+            found = await self.page(path, model, params, limit, after)
+            yield found
+            if not found.next:
+                return
+            after = getattr(found.results[-1], "id")  # noqa: B009
+
+    async def all(self, path: str, model: type[M], params: Params, limit: int = 200, most: int = 100_000) -> list[M]:
+        """Everything that matches.
+
+        Raises:
+            ToolError: ``result_too_large`` past ``most``.
+        """
+        found: list[M] = []
+        async for page in self.pages(path, model, params, limit):
+            found += page.results
+            if len(found) > most:
+                raise ToolError(
+                    ErrorCode.RESULT_TOO_LARGE,
+                    f"NetBox at {self.where} has more than {most:,} objects for {path}",
+                    hint="narrow it with filters",
+                )
+        return found
+
+    async def count(self, path: str, params: Params) -> int:
+        """How many match."""
+        try:
+            found = await self._get(f"{path}/", Listing[_Id], [*params, ("fields", "id"), ("limit", "1")])
+        except NoChoiceError:
+            return 0
+        if found.count is None:
+            raise self._odd("GET", f"{path}/", "no count")
+        return found.count
+
+    async def one(self, path: str, key: int, model: type[M]) -> M | None:
+        """An object by id; None when there is none, or none that the token may see."""
+        try:
+            return await self._get(f"{path}/{key}/", model, [("fields", fields_of(model))])
+        except ToolError as error:
+            if error.code is ErrorCode.NOT_FOUND:
+                return None
+            raise
+
+    async def patch(self, path: str, key: int, change: dict[str, Any], model: type[M]) -> M:
+        """Change fields of an object."""
+        return await self._write("PATCH", f"{path}/{key}/", change, model)
+
+    async def create(self, path: str, draft: dict[str, Any], model: type[M]) -> M:
+        """Make an object."""
+        return await self._write("POST", f"{path}/", draft, model)
+
+    async def _get(self, path: str, model: type[M], params: Params) -> M:
+        return await self._through(lambda: self._asked("GET", path, model, params=params), read=True)
+
+    async def _write(self, method: str, path: str, body: dict[str, Any], model: type[M]) -> M:
+        return await self._through(lambda: self._asked(method, path, model, json=body), read=False)
+
+    async def _through(self, work: Callable[[], Awaitable[M]], *, read: bool) -> M:
+        try:
+            return await (self._guard.read if read else self._guard.once)(work)
+        except BackendShutError as shut:
+            raise ToolError(
+                ErrorCode.BACKEND_UNAVAILABLE,
+                f"several requests in a row failed; the last: {shut.last}",
+                hint=f"it is asked again in {shut.retry_in_s:.0f} s; check that it is up",
+                executed=Executed.NO,
+                retry_after_ms=int(shut.retry_in_s * 1000),
+            ) from None
+
+    async def _asked(self, method: str, path: str, model: type[M], **request: Any) -> M:
+        if self._session is None:
+            raise RuntimeError("NetBox is used outside of its `async with`")
+        try:
+            # A redirect could carry the token to another host.
+            async with self._session.request(method, self._base + path, allow_redirects=False, **request) as response:
+                status, kind = response.status, response.content_type
+                wait = response.headers.get("Retry-After", "")
+                body = await self._body(response)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._no_answer(method, error) from error
+        if status >= 300:
+            await self._refused(method, path, status, kind, body, wait)
+        try:
+            return model.model_validate_json(body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the body"
+            what = "HTML, no JSON: a login page or a proxy stands before it?" if kind == "text/html" else ""
+            raise self._odd(method, path, what or f"something odd ({where}: {first['msg']})") from error
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(65_536):
+            body += chunk
+            if len(body) > self._body_bytes_max:
+                raise ToolError(
+                    ErrorCode.RESULT_TOO_LARGE,
+                    f"NetBox at {self.where} answered with more than {self._body_bytes_max:,} bytes",
+                    hint="ask for less: a filter, a smaller limit or page",
+                )
+        return bytes(body)
+
+    def _odd(self, method: str, path: str, what: str) -> ToolError:
+        return ToolError(
+            ErrorCode.BACKEND_ERROR if method == "GET" else ErrorCode.OUTCOME_UNKNOWN,
+            f"NetBox at {self.where} answered {method} {path} with {what}",
+            hint="check that the address is that of a NetBox 4.x, without a login page before its /api/",
+        )
+
+    def _no_answer(self, method: str, error: Exception) -> ToolError:
+        slow = isinstance(error, asyncio.TimeoutError)
+        unsent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+        what = "did not answer in time" if slow else f"cannot be reached ({type(error).__name__})"
+        hint = "check the address, and that NetBox is up, then try again"
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+            what = "shows a certificate that is not trusted, or has expired"
+            hint = "renew it, or name the CA's certificates (NETBOX_CA_FILE)"
+        elif isinstance(error, aiohttp.ClientPayloadError):
+            what = "broke off in the middle of its answer"
+        if method != "GET" and not unsent:
+            return ToolError(
+                ErrorCode.OUTCOME_UNKNOWN,
+                f"NetBox at {self.where} {what} after the change was sent: it may have been made",
+                hint="look at the object's change log in NetBox before trying again",
+            )
+        return ToolError(
+            ErrorCode.BACKEND_UNAVAILABLE,
+            f"NetBox at {self.where} {what}",
+            hint=hint,
+            details={"timed_out": slow},
+            executed=Executed.NO,
+        )
+
+    async def _refused(self, method: str, path: str, status: int, kind: str, body: bytes, wait: str) -> NoReturn:
+        said = _said(body) if kind == "application/json" else {}
+        told = _first(said)
+        if status == 400 and method == "GET" and said and all(_unknown(what) for what in said.values()):
+            raise NoChoiceError(told)
+        if status in {401, 403}:
+            lacks = "permission" in told
+            raise ToolError(
+                ErrorCode.BACKEND_ERROR,
+                f"NetBox at {self.where} refused {method} {path} ({status}{f': {told}' if told else ''})",
+                hint="give the token's user the permission to view these objects (to change them, for an export)"
+                if lacks
+                else _WAY_IN,
+                details={"refused": status, "permission": lacks},
+                executed=Executed.NO,
+            )
+        if status == 404 and said:
+            raise ToolError(ErrorCode.NOT_FOUND, f"NetBox at {self.where} has no {path}", hint="it may be deleted")
+        if status < 400 or status == 404:
+            raise ToolError(
+                ErrorCode.BACKEND_ERROR,
+                f"NetBox at {self.where} has no {path} ({'it redirects' if status < 400 else status})",
+                hint="check the address: the one that /api/ is under, with https if it redirects there",
+                executed=Executed.NO,
+            )
+        unwell = status in {429, 502, 503, 504}
+        if status >= 500 and method != "GET" and not unwell:
+            raise ToolError(
+                ErrorCode.OUTCOME_UNKNOWN,
+                f"NetBox at {self.where} failed with {status} while the change was made",
+                hint="look at the object's change log in NetBox before trying again",
+            )
+        after_s = float(wait) if wait.isascii() and wait.isdigit() else 0.0
+        if status == 429 and self._patient and method == "GET":
+            await asyncio.sleep(min(after_s, _WAIT_MAX_S))
+        raise ToolError(
+            ErrorCode.BACKEND_UNAVAILABLE if unwell or status >= 500 else ErrorCode.BACKEND_ERROR,
+            f"NetBox at {self.where} answered {method} {path} with {status}{f': {told}' if told else ''}",
+            hint="try again shortly; if it stays, look at NetBox's own log" if unwell else "look at NetBox's own log",
+            executed=Executed.NO if status < 500 or method == "GET" else None,
+            retry_after_ms=int(after_s * 1000) or None,
+        )
+
+    def _repeats(self, error: Exception) -> bool:
+        """After a time-out a call has no time for another try; an import has."""
+        return (
+            isinstance(error, ToolError)
+            and error.code is ErrorCode.BACKEND_UNAVAILABLE
+            and (self._patient or not error.details.get("timed_out"))
+        )
+
+
+class _Id(BaseModel):
+    id: int
+
+
+def _is_outage(error: Exception) -> bool:
+    return isinstance(error, ToolError) and error.code in (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.OUTCOME_UNKNOWN)
+
+
+def _said(body: bytes) -> dict[str, Any]:
+    """An error of NetBox: ``{"detail": text}``, or texts by field."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _first(said: dict[str, Any]) -> str:
+    for name, what in said.items():
+        text = what[0] if isinstance(what, list) and what else what
+        if isinstance(text, str):
+            return (text if name == "detail" else f"{name}: {text}")[:300]
+    return ""
+
+
+def _unknown(what: Any) -> bool:
+    return isinstance(what, list) and all(isinstance(text, str) and "Select a valid choice" in text for text in what)
