@@ -70,10 +70,10 @@ class Estate:
         await self.bus.close()
         self.bus.stop()
 
-    def token(self) -> str:
+    def token(self, sub: str = "bench@lab") -> str:
         """A bearer token of an admin, good for an hour."""
         now = int(time.time())
-        claims = {"iss": "opsbus", "aud": "opsbus", "sub": "bench@lab", "roles": ["admin"], "exp": now + 3_600}
+        claims = {"iss": "opsbus", "aud": "opsbus", "sub": sub, "roles": ["admin"], "exp": now + 3_600}
         return jwt.encode(claims, self._platform.private_key, "EdDSA")
 
     @asynccontextmanager

@@ -59,6 +59,8 @@ class Asked:
     share: 0.1 for a tenth."""
     peak_mb: tuple[str, float] | None = None
     """A process, and what it stays under."""
+    more: tuple[Verdict, ...] = ()
+    """What the suite has judged by itself."""
 
     def verdicts(self, row: "Measure") -> list[Verdict]:
         """What is asked, one by one, and whether a row reaches it."""
@@ -90,7 +92,7 @@ class Asked:
                     f"{process} < {bound:.0f} MB", f"{row.peak_mb[process]:.0f} MB", 0 < row.peak_mb[process] < bound
                 )
             )
-        return found
+        return [*found, *self.more]
 
     def met(self, row: "Measure") -> bool:
         """Whether a row reaches it."""

@@ -9,6 +9,7 @@ from bench.cmdb import tools as cmdb
 from bench.measure import Measure
 from bench.record import ingest, replay, search, verify
 from bench.scale import clients, instances, long, more, payloads, streams, tools
+from bench.stress import memory, overload
 
 Suite = Callable[[], Coroutine[None, None, list[Measure]]]
 
@@ -78,5 +79,7 @@ SUITES: dict[str, Entry] = {
         "The CMDB: its reading tools over the bus", _cmdb, 30,
         "10,000 assets and 30,000 relationships instead of ten times as many, ten questions of each kind instead of 40",
     ),
+    "overload": Entry("Three times what the edge can take", overload.run, 60),
+    "memory": Entry("Memory: the edge with tools and clients, the workers idle", memory.run, 90),
 }  # fmt: skip
 """In the order of a run of all; what does not fit into its time any more is left out, from the end."""

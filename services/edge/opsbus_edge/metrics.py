@@ -39,6 +39,8 @@ class Metrics:
         self.active_connections = self._gauge("mcp_active_connections", "HTTP requests being answered, stdio included.")
         self.rate_limit_hits = self._counter("mcp_rate_limit_hits", "Calls refused by a limit.", "limit")
         self.attempts = self._counter("opsbus_edge_attempts", "Dispatches, by how they ended.", "outcome")
+        self.shed = self._counter("opsbus_edge_shed", "Requests refused unread, the edge having too much to do.", "why")
+        self.requests_waiting = self._gauge("opsbus_edge_requests_waiting", "Requests not begun, under overload.")
         self.turned_away = self._counter("opsbus_edge_turned_away", "Requests refused before sign-in.", "why")
         self.replies_ignored = self._counter("opsbus_edge_replies_ignored", "Replies not taken.", "why")
         self.in_flight = self._gauge("opsbus_edge_calls_in_flight", "Calls at workers now.")

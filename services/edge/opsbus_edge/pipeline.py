@@ -135,13 +135,13 @@ class Pipeline:
         if error is not None:
             return self._refused(record, error, found)
         try:
-            error = self._load.enter(found.service)
+            error = self._load.enter(found.service, request.caller.sub)
             if error is not None:
                 return self._refused(record, error, found)
             try:
                 return await self._dispatched(record, request, found, approval, on_message)
             finally:
-                self._load.leave(found.service)
+                self._load.leave(found.service, request.caller.sub)
         finally:
             self._limit.leave(request.caller)
 

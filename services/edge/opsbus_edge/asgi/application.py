@@ -9,6 +9,7 @@ import orjson
 
 from opsbus import logs
 from opsbus_contracts.errors import ErrorBody, ErrorCode
+from opsbus_edge.asgi.admission import Admission
 from opsbus_edge.asgi.connection import CERTIFICATE
 from opsbus_edge.asgi.cors import Cors, is_preflight
 from opsbus_edge.asgi.express import Express
@@ -59,10 +60,12 @@ class Application:
         edge: Its parts.
         health: Its state.
         mcp: The SDK's side of /mcp: all that the express lane does not take. Gets the lifespan protocol too.
+        admission: Told which credentials prove whom.
     """
 
-    def __init__(self, edge: Edge, health: Health, mcp: App) -> None:
+    def __init__(self, edge: Edge, health: Health, mcp: App, admission: Admission | None = None) -> None:
         self._edge = edge
+        self._admission = admission
         self._health = health
         self._mcp = mcp
         self._express = Express(edge, mcp)
@@ -164,6 +167,8 @@ class Application:
             more = challenged(caller, settings) if settings.oauth else caller.headers
             await answer_error(send, caller.error, caller.http_status, more)
             return
+        if self._admission is not None:
+            self._admission.proved(headers, caller.sub)
         send = recorded(self._edge, scope, headers, caller, send)
         refused = self._edge.shut_out.caller(caller)
         if refused is not None:

@@ -214,12 +214,12 @@ async def overloaded(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _raw(error: ErrorBody, status: int) -> bytes:
-    _, body, _ = error_answer(error)
+    _, body, more = error_answer(error)
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n"
     )
-    return head.encode() + body
+    return head.encode() + b"".join(b"%b: %b\r\n" % one for one in more) + b"\r\n" + body
 
 
 def _malformed() -> tuple[ErrorBody, int]:

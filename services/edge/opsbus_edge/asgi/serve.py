@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, asynccontextmanager
 
 import uvicorn
 
+from opsbus_edge.asgi.admission import Admission
+from opsbus_edge.asgi.admitted import admitted
 from opsbus_edge.asgi.application import Application
 from opsbus_edge.asgi.bounds import Bounds, bounded
 from opsbus_edge.asgi.connection import connection_class
@@ -48,9 +50,10 @@ async def serving(edge: Edge, mcp: App | None = None) -> AsyncIterator[str]:
     listener = _bind(settings.http_host, settings.http_port)
     try:
         await health.start()
+        admission = Admission(settings.requests_waiting_max, settings.request_wait_max_s, edge.metrics)
         config = uvicorn.Config(
-            Application(edge, health, mcp or _mcp_face(edge)),
-            http=bounded(connection_class(tls), Bounds.of(settings)),
+            Application(edge, health, mcp or _mcp_face(edge), admission),
+            http=admitted(bounded(connection_class(tls), Bounds.of(settings)), admission),
             ssl_context_factory=(lambda *_: tls.context) if tls is not None else None,
             ws="none",
             lifespan="on",

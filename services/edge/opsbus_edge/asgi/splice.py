@@ -19,7 +19,7 @@ def response(request_id: str | int, result: bytes) -> bytes:
     return b'{"jsonrpc":"2.0","id":' + orjson.dumps(request_id) + b',"result":' + result + b"}"
 
 
-def error(request_id: str | int, code: int, message: str, data: dict[str, Any] | None) -> bytes:
+def error(request_id: str | int | None, code: int, message: str, data: dict[str, Any] | None) -> bytes:
     """A JSON-RPC error."""
     body: dict[str, Any] = {"code": code, "message": message}
     if data:

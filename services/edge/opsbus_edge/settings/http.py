@@ -57,6 +57,12 @@ class HttpSettings(Settings):
     body_timeout_s: float = Field(default=30.0, gt=0, le=600, description="A request's body has come by then.")
     keep_alive_s: float = Field(default=15.0, gt=0, le=300, description="A silent stream gets a comment this often.")
     connections_max: int = Field(default=10_000, ge=1, le=1_000_000, description="Beyond it the answer is 503 at once.")
+    requests_waiting_max: int = Field(
+        default=2_048, ge=1, le=100_000, description="Requests that wait for their turn; beyond it the answer is 503."
+    )
+    request_wait_max_s: float = Field(
+        default=1.0, gt=0, le=60, description="A request that waited longer for its turn is answered 503."
+    )
     drain_grace_s: float = Field(
         default=0.0, ge=0, le=120, description="On SIGTERM /ready is red this long before requests are refused."
     )
