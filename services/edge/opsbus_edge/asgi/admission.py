@@ -40,7 +40,7 @@ class Waiting(Protocol):
     waits: bool
     """False: it has gone."""
     since: float
-    """When it came, in the event loop's time."""
+    """When it came, or was given up, in the event loop's time."""
 
     def begin(self) -> None:
         """Its turn has come."""
@@ -57,7 +57,8 @@ class Admission:
 
     Args:
         waiting_max: Requests in it.
-        wait_max_s: A request that has waited longer is refused: nobody may be there any more to read the answer.
+        wait_max_s: While requests are refused, one that has waited longer is refused as well: a queue that stays full
+            would make all wait, and serve no more.
     """
 
     def __init__(self, waiting_max: int, wait_max_s: float, metrics: Metrics) -> None:
@@ -68,13 +69,15 @@ class Admission:
         self._most = TURN
         self._free = TURN
         self._armed_at = 0.0
+        self._now = 0.0
+        """The event loop's time, as of this turn."""
         self._armed = False
         self._waiting = 0
         self._queues: dict[Hashable, deque[Waiting]] = {}
         self._turns: deque[Hashable] = deque()
         self._fattest: Hashable = None
         """Whose queue was the longest when it grew last."""
-        self._owed: deque[tuple[float, Waiting]] = deque()
+        self._owed: deque[Waiting] = deque()
         self._refused: dict[str, int] = {}
         self._refused_since = 0
         self._refused_at = 0.0
@@ -94,20 +97,18 @@ class Admission:
             self._arm()
         return True
 
-    def wait(self, connection: Waiting, credential: str | None, otherwise: Hashable) -> None:
+    def wait(self, connection: Waiting, credential: int | None, otherwise: Hashable) -> None:
         """Queue a request: it is begun or refused later.
 
         Args:
-            credential: As it was sent. Only one that has proved a caller lately counts as that caller.
+            credential: ``hash`` of it, as it was sent. Only one that has proved a caller lately counts as that caller.
             otherwise: Whose request it is then.
         """
-        whose: Hashable = self._callers.get(hash(credential)) if credential is not None else None
-        if whose is None:
-            whose = ("", otherwise)
-        queue = self._queues.get(whose)
-        connection.waits, connection.since = True, self._loop.time()
         if not self._armed:
             self._arm()
+        whose: Hashable = self._callers.get(credential, otherwise) if credential is not None else otherwise
+        queue = self._queues.get(whose)
+        connection.waits, connection.since = True, self._now
         if self._waiting >= self._waiting_max and not self._make_room(0 if queue is None else len(queue)):
             self._give_up(connection, FULL)
             return
@@ -140,18 +141,20 @@ class Admission:
     def _give_up(self, connection: Waiting, why: str) -> None:
         if not connection.waits:
             return
+        connection.since = self._now
         connection.give_up()
         self._refused[why] = self._refused.get(why, 0) + 1
-        self._owed.append((self._loop.time(), connection))
+        self._owed.append(connection)
 
     def _arm(self) -> None:
         self._armed = True
+        self._now = self._loop.time()
         self._armed_at = time.process_time()
         self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._armed = False
-        now = self._loop.time()
+        now = self._now = self._loop.time()
         if self._turns:
             self._pace(time.process_time() - self._armed_at)
         self._free = self._begin(now)
@@ -180,7 +183,7 @@ class Admission:
                 del self._queues[whose]
             if not connection.waits:
                 continue
-            if now - connection.since > self._wait_max_s:
+            if self._refused_at and now - connection.since > self._wait_max_s:
                 self._give_up(connection, LATE)
                 continue
             connection.begin()
@@ -189,9 +192,8 @@ class Admission:
 
     def _refuse(self, now: float) -> None:
         free = TURN
-        while self._owed and (free > 0 or now - self._owed[0][0] > REFUSED_WITHIN_S):
-            _, connection = self._owed.popleft()
-            connection.refuse()
+        while self._owed and (free > 0 or now - self._owed[0].since > REFUSED_WITHIN_S):
+            self._owed.popleft().refuse()
             free -= 1
 
     def _count(self, now: float) -> None:

@@ -1,6 +1,7 @@
 """A connection whose requests pass the edge's queue (admission.py) before they are parsed."""
 
 import asyncio
+from collections.abc import Hashable
 from typing import Any
 
 from opsbus_contracts.errors import ErrorCode
@@ -12,6 +13,8 @@ from opsbus_edge.model import error_body
 
 HELD_BYTES_MAX = 64 * 1024
 """Of a request that waits; what is beyond stays in the socket."""
+HEAD_BYTES_MAX = 4_096
+"""A request whose head is larger is refused with the connection."""
 RETRY_AFTER_MS = 1_000
 _ERROR = error_body(
     ErrorCode.UNAVAILABLE,
@@ -53,7 +56,12 @@ def admitted(base: type[Any], gate: Admission) -> type[Any]:
         """Bytes of a refused request that have not come yet."""
         _dull = False
         """The socket is not read."""
-        _refused_at = 0.0
+        _head = b""
+        """Of the request that was looked at last: a connection's heads are mostly the same, and looked at once."""
+        _length: int | None = 0
+        _told = b""
+        _credential: int | None = None
+        _otherwise: Hashable = ""
 
         def data_received(self, data: bytes) -> None:
             phase = self._phase
@@ -80,7 +88,7 @@ def admitted(base: type[Any], gate: Admission) -> type[Any]:
                 super().shutdown()
 
         def timeout_keep_alive_handler(self) -> None:
-            idle_s = self.loop.time() - self._refused_at
+            idle_s = self.loop.time() - self.since
             if idle_s < self.timeout_keep_alive:  # it was used, and refused
                 self._keep_alive(self.timeout_keep_alive - idle_s)
             else:
@@ -91,18 +99,19 @@ def admitted(base: type[Any], gate: Admission) -> type[Any]:
             self._phase = "head" if self._head_raw_bytes else "idle"
             if not self.transport.is_closing():
                 super().data_received(data)
-                self._read_on()
+                if self._dull:
+                    self._read_on()
 
         def give_up(self) -> None:
             self.waits = False
             data, self._data = self._data, b""
-            left = None if self._head_raw_bytes else rawhead.left(data, HELD_BYTES_MAX)
-            if left is None:
-                self._refusal = b"close"
-            else:
-                self._left = left
-                self._refusal = MCP_REFUSAL if data.startswith(b"POST /mcp") else REFUSAL
-            self._read_on()
+            self._refusal = b"close"
+            if self._length is not None and not self._head_raw_bytes:
+                left = len(self._head) + self._length - len(data)
+                if 0 <= left <= HELD_BYTES_MAX:
+                    self._left, self._refusal = left, self._told
+            if self._dull:
+                self._read_on()
 
         def refuse(self) -> None:
             refusal, self._refusal = self._refusal, b""
@@ -113,7 +122,6 @@ def admitted(base: type[Any], gate: Admission) -> type[Any]:
                 return
             self._phase = "idle"
             self.transport.write(refusal)
-            self._refused_at = self.loop.time()
             if self.timeout_keep_alive_task is None:
                 self._keep_alive(self.timeout_keep_alive)
 
@@ -122,12 +130,21 @@ def admitted(base: type[Any], gate: Admission) -> type[Any]:
             if self._timer is not None:
                 self._wait()
             self._data = data
+            if not self._head or not data.startswith(self._head):
+                self._look_at(data)
+            gate.wait(self, self._credential, self._otherwise)
+
+        def _look_at(self, data: bytes) -> None:
+            end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
+            head = self._head = data[: end + 4] if end >= 0 else b""
+            self._length = rawhead.length(head)
+            self._told = MCP_REFUSAL if head.startswith(b"POST /mcp") else REFUSAL
             address = self.client[0] if self.client else ""
-            if rawhead.is_probe(data):
-                gate.wait(self, None, ("probe", address))
-            else:
-                certificate = getattr(self, "_certificate", None)
-                gate.wait(self, rawhead.credential(data), address if certificate is None else certificate)
+            self._credential, self._otherwise = None, ("probe", address)
+            if not rawhead.is_probe(head):
+                credential = rawhead.credential(head or data)
+                self._credential = hash(credential) if credential is not None else None
+                self._otherwise = "stranger", getattr(self, "_certificate", None) or address
 
         def _more(self, data: bytes) -> None:
             """Of a client that has not been answered yet."""
@@ -149,9 +166,8 @@ def admitted(base: type[Any], gate: Admission) -> type[Any]:
                 self.data_received(rest)
 
         def _read_on(self) -> None:
-            if self._dull:
-                self._dull = False
-                self.transport.resume_reading()
+            self._dull = False
+            self.transport.resume_reading()
 
         def _under_way(self) -> bool:
             """Whether a request before this one is not answered yet: then this one waits behind that, in uvicorn."""

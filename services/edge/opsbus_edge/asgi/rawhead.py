@@ -30,24 +30,21 @@ def credential(data: bytes) -> str | None:
     return data[data.index(b":", start) + 1 : end].strip().decode("latin-1")
 
 
-def left(data: bytes, bytes_max: int) -> int | None:
-    """How many bytes of the one request that begins here have not come; None: the connection has to be closed.
+def length(head: bytes) -> int | None:
+    """How many bytes of body follow a head; None: when the request ends cannot be told, or the connection ends with it.
 
     Args:
-        bytes_max: More than this is not waited for.
+        head: Up to the empty line, and with it.
     """
-    end = data.find(b"\r\n\r\n")
-    if end < 0 or not data[: data.find(b"\r\n")].endswith(b" HTTP/1.1"):
+    if not head.endswith(b"\r\n\r\n") or not head[: head.find(b"\r\n")].endswith(b" HTTP/1.1"):
         return None
-    head = data[:end].lower() + b"\r\n"
+    head = head.lower()
     if _BREAKS.search(head):
         return None
-    length = 0
     start = head.find(b"\ncontent-length:")
-    if start >= 0:
-        value = head[start + 16 : head.find(b"\r\n", start)].strip()
-        if not value.isdigit() or len(value) > 9 or head.find(b"\ncontent-length:", start + 1) >= 0:
-            return None
-        length = int(value)
-    missing = end + 4 + length - len(data)
-    return missing if 0 <= missing <= bytes_max else None
+    if start < 0:
+        return 0
+    value = head[start + 16 : head.find(b"\r\n", start)].strip()
+    if not value.isdigit() or len(value) > 9 or head.find(b"\ncontent-length:", start + 1) >= 0:
+        return None
+    return int(value)
