@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, select, text, update
 
 from opsbus import ToolError
 from opsbus.logs import get as get_log
 from opsbus.testing.bus import Bus
 from opsbus.testing.caller import Caller
 from opsbus.testing.waiting import until
-from opsbus_cmdb import seed, tables
+from opsbus_cmdb import places, seed, tables
 from opsbus_cmdb.app import build
 from opsbus_cmdb.keeper import Keeper
 from opsbus_cmdb.outbox import Telling
@@ -262,3 +262,27 @@ async def test_a_cmdb_that_marks_nothing_refuses_the_filter(run_worker: Any, htt
     async with run_worker(build(), url=http_url, api_key="test-key"):
         refused = (await caller.call("cmdb", "query_assets", {"filters": {"drift": "any"}})).error
         assert "marks no drift" in refused.message
+
+
+async def test_places_are_found_by_indexes(store: EmbeddedInventory) -> None:
+    dialect = store._engine.dialect.name
+    asked = {
+        "cmdb_asset_place": f"SELECT id FROM cmdb_asset WHERE {places._EXTERNAL[dialect]} = 'shop/cart'",
+        "cmdb_workload_place": f"SELECT kind FROM cmdb_workload WHERE {places._WORKLOAD} = 'shop/cart'",
+    }
+    async with store._engine.connect() as connection:
+        if dialect == "postgresql":
+            await connection.execute(text("SET LOCAL enable_seqscan = off"))  # of so few rows it would read all
+        explain = "EXPLAIN QUERY PLAN " if dialect == "sqlite" else "EXPLAIN "
+        for index, statement in asked.items():
+            plan = (await connection.execute(text(explain + statement))).all()
+            assert index in str(plan)
+
+
+async def test_what_nobody_judges_takes_no_more_room(store: EmbeddedInventory) -> None:
+    for replicas in range(5):
+        await store.learn(
+            [fact(replicas=replicas, minutes=replicas), fact("cart", replicas=replicas, minutes=replicas)]
+        )
+    async with store._engine.connect() as connection:
+        assert (await connection.execute(select(func.count()).select_from(tables.due))).scalar_one() == 2

@@ -155,7 +155,10 @@ def pod(hours: float = 0) -> Fact:
         ([runs(ready=0, replicas=0)], [], "down", "scaled to 0"),
         ([runs(gone=True)], [], "down", "deleted"),
         ([runs(ready=None)], [], "unknown", None),
-        ([runs(hours=25)], [], "unknown", "last heard: ok"),
+        ([runs(hours=25)], [], "unknown", "last heard: ok"),  # and nothing else of the cluster
+        ([runs(hours=25, cluster="eu")], [], "ok", "3 of 3"),  # of which something was heard an hour ago
+        ([runs(hours=24 * 8, cluster="eu")], [], "unknown", "last heard: ok"),
+        ([], [alert("alert_firing", NOW - timedelta(days=6))], "degraded", "HighErrorRate"),
         ([runs(), runs(cluster="eu")], [], "unknown", None),  # which of the two is not known
         ([], [alert()], "degraded", "HighErrorRate"),
         ([], [alert("alert_resolved")], "unknown", None),  # that it is over does not say that all is well
@@ -169,7 +172,7 @@ def pod(hours: float = 0) -> Fact:
 )
 def test_what_follows(workloads: list[Workload], facts: list[Any], health: str, reason: str | None) -> None:
     known = [fact if isinstance(fact, Fact) else told(fact) for fact in facts]
-    live = reckon(asset(), workloads, known, NOW)
+    live = reckon(asset(), workloads, known, NOW, {"eu": NOW - timedelta(hours=1)})
     assert live.health == health
     assert reason in (live.reason or "") if reason else live.reason is None
     assert (live.age_s is None) == (live.reason is None)

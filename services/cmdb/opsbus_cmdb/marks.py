@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
-from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from opsbus.database import serialize
@@ -110,10 +110,20 @@ async def note_live(connection: AsyncConnection, asset_ids: Iterable[str]) -> No
 
 
 async def _note(connection: AsyncConnection, kind: str, keys: Iterable[str]) -> None:
-    # A row for each note, never one that is there already: a judge at work may have read that before we committed.
-    rows = [{"id": outbox.ordered_id(), "kind": kind, "key": key} for key in dict.fromkeys(keys)]
-    if rows:
-        await connection.execute(insert(tables.due), rows)
+    named = list(dict.fromkeys(keys))
+    if not named:
+        return
+    # A new row in place of the one that may be there, never that one itself: a judge at work may have read it before
+    # this transaction ends. So the table holds each key once, even where nobody judges.
+    chosen = and_(tables.due.c.kind == kind, among(tables.due.c.key, named, connection.dialect.name))
+    await connection.execute(delete(tables.due).where(tables.due.c.id.in_(_free(chosen))))
+    rows = [{"id": outbox.ordered_id(), "kind": kind, "key": key} for key in named]
+    await connection.execute(insert(tables.due), rows)
+
+
+def _free(where: ColumnElement[bool]) -> Select[tuple[str]]:
+    """Ids of notes that no other transaction is about to take out: nobody waits for anybody."""
+    return select(tables.due.c.id).where(where).with_for_update(skip_locked=True)
 
 
 def _key(workload: Workload) -> str:
@@ -123,7 +133,8 @@ def _key(workload: Workload) -> str:
 async def judge(connection: AsyncConnection, now: datetime) -> int:
     """Judge some of what is due, keep the marks, and put what is to be told of it. How many notes that were."""
     await serialize(connection, "cmdb", "marks")
-    rows = (await connection.execute(select(tables.due).order_by(tables.due.c.id).limit(_DUE_AT_ONCE))).all()
+    chosen = select(tables.due).order_by(tables.due.c.id).limit(_DUE_AT_ONCE).with_for_update(skip_locked=True)
+    rows = (await connection.execute(chosen)).all()
     if not rows:
         return 0
     dialect = connection.dialect.name

@@ -186,6 +186,7 @@ workload = Table(
     Column("gone", Boolean, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
     Index("cmdb_workload_namespace", "namespace", "name"),
+    Index("cmdb_workload_heard", "cluster", "seen_at"),
 )
 """What Kubernetes was last seen to run: workloads.py."""
 
@@ -232,6 +233,7 @@ due = Table(
     Column("id", String(64), primary_key=True),
     Column("kind", String(16), nullable=False),
     Column("key", String(600), nullable=False),
+    Index("cmdb_due_key", "kind", "key"),
 )
 """What changed and is still to be judged, written with the change itself: marks.py."""
 

@@ -23,7 +23,7 @@ _PLACES = {
 
 
 def upgrade() -> None:
-    """Four tables, three indexes; assets of which facts are known are to be judged."""
+    """Four tables, indexes; assets of which facts are known are to be judged."""
     op.create_table(
         "cmdb_drift",
         Column("ref", String(500), primary_key=True),
@@ -61,6 +61,7 @@ def upgrade() -> None:
         Column("kind", String(16), nullable=False),
         Column("key", String(600), nullable=False),
     )
+    op.create_index("cmdb_due_key", "cmdb_due", ["kind", "key"])
     op.create_table(
         "cmdb_outbox",
         Column("id", String(64), primary_key=True),
@@ -70,6 +71,7 @@ def upgrade() -> None:
         Column("at", UtcDateTime, nullable=False),
     )
     op.create_index("cmdb_asset_seen", "cmdb_asset", ["last_seen"])
+    op.create_index("cmdb_workload_heard", "cmdb_workload", ["cluster", "seen_at"])
     place = _PLACES[op.get_bind().dialect.name]
     op.execute(f"CREATE INDEX cmdb_asset_place ON cmdb_asset (({place}))")
     op.execute("CREATE INDEX cmdb_workload_place ON cmdb_workload ((namespace || '/' || name))")
