@@ -1,4 +1,5 @@
-"""A proxy in front of a real backend that breaks on demand: slow, gone, overloaded, failing, lying, cut off."""
+"""A proxy in front of a real backend that breaks on demand: slow, gone, overloaded, failing, lying, cut off, or silent
+in the middle of a watch."""
 
 import asyncio
 import contextlib
@@ -56,9 +57,26 @@ class FaultProxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.asked += 1
-        if self.fault and self.only in request.path:
+        if self.fault and self.fault != "stale" and self.only in request.path:
             return await self._broken(request)
+        if request.query.get("watch"):
+            return await self._stream_on(request)
         return await self._pass_on(request)
+
+    async def _stream_on(self, request: web.Request) -> web.StreamResponse:
+        """What goes on: piece by piece, and with the fault ``stale`` the connection alone."""
+        assert self._session is not None
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
+        forever = aiohttp.ClientTimeout(total=None)
+        url = self._upstream + request.raw_path
+        async with self._session.get(url, headers=headers, ssl=False, timeout=forever) as answer:
+            kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP}
+            response = web.StreamResponse(status=answer.status, headers=kept)
+            await response.prepare(request)
+            async for piece in answer.content.iter_any():
+                if self.fault != "stale":
+                    await response.write(piece)
+            return response
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         assert self._session is not None

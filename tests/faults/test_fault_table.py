@@ -2,6 +2,8 @@
 do, within its time, its other tools go on, and it is well again when the backend is. The table is printed."""
 
 import asyncio
+import copy
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -18,6 +20,8 @@ import opsbus_cmdb.app
 import opsbus_k8s_ops.app
 import opsbus_monitoring.app
 from opsbus import Worker
+from opsbus.runtime import Runtime
+from opsbus.testing.bus import Bus
 from opsbus.testing.caller import Caller, Reply
 from opsbus.testing.plugin import RunWorker
 from opsbus_cmdb import seed
@@ -67,6 +71,7 @@ class Broken:
     case: Case
     proxy: FaultProxy
     caller: Caller
+    runtime: Runtime
     rows: list[str] = field(default_factory=list)
 
     async def call(self, what: tuple[str, dict[str, Any]]) -> Reply:
@@ -86,7 +91,7 @@ class Broken:
 
 @pytest.fixture
 async def upstream(tmp_path: Path) -> AsyncIterator[Estate]:
-    estate = await serve(state_dir=tmp_path / "estate", speed=0.1)
+    estate = await serve(state_dir=tmp_path / "estate", speed=0.1, bookmark_every_s=0.5)
     yield estate
     await estate.close()
 
@@ -123,15 +128,15 @@ async def run(upstream: Estate, run_worker: RunWorker, caller: Caller, tmp_path:
     """Starts a case's worker behind a proxy."""
     async with AsyncExitStack() as stack:
 
-        async def start(name: str, certificate: Any = None, authority: Path | None = None) -> Broken:
+        async def start(name: str, certificate: Any = None, authority: Path | None = None, **more: Any) -> Broken:
             case = CASES[name]
             urls = {"Kubernetes": upstream.kube_url, "Prometheus": upstream.prometheus_url}
             proxy = FaultProxy(urls.get(name) or await cmdb_server(tmp_path, stack), certificate)
             await proxy.start()
             stack.push_async_callback(proxy.stop)
             worker, settings = worker_of(name, upstream, proxy.url, tmp_path, authority)
-            await stack.enter_async_context(run_worker(worker, **settings))
-            return Broken(case, proxy, caller)
+            runtime = await stack.enter_async_context(run_worker(worker, **(settings | more)))
+            return Broken(case, proxy, caller, runtime)
 
         yield start
 
@@ -143,7 +148,7 @@ def worker_of(
         case "Kubernetes":
             path = kubeconfig(folder, estate, url, authority)
             options = {"kubeconfig": str(path), "contexts": ["lab"], "request_timeout_s": TIMEOUT_S}
-            return opsbus_k8s_ops.app.build(), options | {"impersonate": False}
+            return opsbus_k8s_ops.app.build(), options | {"impersonate": False, "watch": False}
         case "Prometheus":
             options = {"prometheus_url": url, "alertmanager_url": estate.alertmanager_url, "query_timeout_s": TIMEOUT_S}
             return opsbus_monitoring.app.build(), options
@@ -215,3 +220,62 @@ async def test_an_expired_certificate(name: str, run: Run, tmp_path: Path) -> No
     running = await run(name, context, public)
     error = examined(running, "expired", await running.call(running.case.read))
     assert "certificate" in error["message"].lower()
+
+
+async def told_at(bus: Bus, image: str) -> float:
+    """When the stream first told of a workload with this image; the time of the event."""
+    js = await bus.jetstream()
+    info = await js.stream_info("EVENTS")
+    for sequence in range(info.state.first_seq or 1, info.state.last_seq + 1):
+        data = json.loads((await js.get_msg("EVENTS", sequence)).data or b"{}")["data"]
+        if image in data.get("images", []):
+            return time.monotonic()
+    return 0.0
+
+
+def changed(estate: Estate, image: str) -> None:
+    there = estate.store.get("deployments", "shop", "cart")
+    assert there is not None
+    other = copy.deepcopy(there)
+    other["spec"]["template"]["spec"]["containers"][0]["image"] = image
+    estate.store.update("deployments", other)
+
+
+async def seconds_until_told(bus: Bus, image: str) -> float:
+    began = time.monotonic()
+    async with asyncio.timeout(60):
+        while not (told := await told_at(bus, image)):
+            await asyncio.sleep(0.1)
+    return told - began
+
+
+async def test_a_stale_watch(upstream: Estate, bus: Bus, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """The connection stands and lets nothing through: the worker gives it up, lists, and tells what it missed."""
+    bound_s = 2.0
+    running = await run("Kubernetes", watch=True, watch_stale_s=bound_s)
+    changed(upstream, "shop/cart:before")
+    healthy_s = await seconds_until_told(bus, "shop/cart:before")
+    assert 'reason="stale"' not in running.runtime.metrics.text().decode()
+    running.proxy.fault = "stale"
+    changed(upstream, "shop/cart:missed")
+    for tool in (running.case.read, running.case.other):
+        assert (await running.call(tool)).status == "ok", "other tools are unharmed"
+    stale_s = await seconds_until_told(bus, "shop/cart:missed")
+    assert stale_s < bound_s + 20, "noticed within the bound"
+    running.proxy.fault = ""
+    changed(upstream, "shop/cart:after")
+    well_s = await seconds_until_told(bus, "shop/cart:after")
+    assert 'reason="stale"' in running.runtime.metrics.text().decode()
+    with capsys.disabled():
+        print(
+            f"\n  Kubernetes  stale watch  bound {bound_s:g} s: a change told after {stale_s:.1f} s"
+            f" (healthy: {healthy_s:.1f} s), well again after {well_s:.1f} s"
+        )
+
+
+async def test_watches_that_fail_shut_out_no_call(run: Run) -> None:
+    running = await run("Kubernetes", watch=True)
+    running.proxy.fault, running.proxy.only = "503", "/pods"
+    await asyncio.sleep(3.0)  # in which they fail several times
+    assert (await running.call(running.case.read)).status == "ok"
+    assert (await running.call(running.case.other)).structured["reachable"] == 1

@@ -24,6 +24,12 @@ from opsbus_sandbox.app import Estate, serve
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+@pytest.fixture(autouse=True)
+def no_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watches ask beside the calls: a test that is not about them counts its requests without."""
+    monkeypatch.setenv("OPSBUS_K8S_WATCH", "false")
+
+
 class RoughServer:
     """Answers every request with ``handler`` and keeps what was asked."""
 

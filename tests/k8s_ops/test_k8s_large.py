@@ -87,7 +87,7 @@ async def large(bus: Bus, caller: Caller, tmp_path: Path) -> AsyncIterator[Large
             ready, sys.executable, "-c", "from opsbus_k8s_ops.app import worker; worker.run()",
             OPSBUS_NATS_URL=bus.url, OPSBUS_NATS_SEED_FILE=str(bus.credentials("k8s")), OPSBUS_READY_FILE=str(ready),
             OPSBUS_K8S_KUBECONFIG=facts["kubeconfig"], OPSBUS_K8S_IMPERSONATE="false",
-            OPSBUS_K8S_REQUEST_TIMEOUT_S="60", OPSBUS_LOG_LEVEL="warning",
+            OPSBUS_K8S_REQUEST_TIMEOUT_S="60", OPSBUS_K8S_WATCH="true", OPSBUS_LOG_LEVEL="warning",
         )  # fmt: skip
         processes.append(worker)
         yield Large(caller, worker.pid)

@@ -88,6 +88,12 @@ class CallerClient(ApiClient):
         client.impersonation = impersonation
         return client
 
+    def with_own_guard(self) -> "CallerClient":
+        """The same client, whose failures shut out nobody else."""
+        client = copy.copy(self)
+        client.guard = Guard(is_outage, is_passing)
+        return client
+
     async def call_api(
         self, method: str, url: str, header_params: Mapping[str, str] | None = None, *rest: Any, **more: Any
     ) -> Any:
@@ -157,11 +163,22 @@ class ClusterApi:
         return await self._json("POST", path, doing, (), body=body)
 
     @asynccontextmanager
-    async def stream(self, path: str, doing: str, query: Query = ()) -> AsyncIterator[aiohttp.StreamReader]:
-        """The raw body of an answer, as it comes; leaving the block drops the rest."""
+    async def stream(
+        self, path: str, doing: str, query: Query = (), *, silence_s: float | None = None
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        """The raw body of an answer, as it comes; leaving the block drops the rest.
+
+        Args:
+            silence_s: For what goes on for long: no bound in all, but so long without a byte. Seconds.
+        """
         attempt = self._attempt(doing)
+        limit = aiohttp.ClientTimeout(total=self.timeout_s)
+        if silence_s is not None:
+            limit = aiohttp.ClientTimeout(total=None, connect=self.timeout_s, sock_read=silence_s)
         try:
-            response = await self.client.guard.once(lambda: self._open("GET", path, attempt, query, accept="*/*"))
+            response = await self.client.guard.once(
+                lambda: self._open("GET", path, attempt, query, accept="*/*", limit=limit)
+            )
         except BackendShutError as shut:
             raise not_asked(shut, attempt) from None
         try:
@@ -214,7 +231,15 @@ class ClusterApi:
         return parsed
 
     async def _open(
-        self, method: str, path: str, attempt: Attempt, query: Query, *, body: Obj | None = None, accept: str = JSON
+        self,
+        method: str,
+        path: str,
+        attempt: Attempt,
+        query: Query,
+        *,
+        body: Obj | None = None,
+        accept: str = JSON,
+        limit: aiohttp.ClientTimeout | None = None,
     ) -> aiohttp.ClientResponse:
         headers = {"Accept": accept, "Content-Type": MERGE_PATCH if method == "PATCH" else JSON}
         inject(headers)  # the call's trace goes on in the API server
@@ -222,7 +247,8 @@ class ClusterApi:
             request = await self.client.param_serialize(
                 method, path, query_params=list(query), header_params=headers, body=body, auth_settings=["BearerToken"]
             )
-            answer = await self.client.call_api(*request, _request_timeout=aiohttp.ClientTimeout(total=self.timeout_s))
+            limit = limit or aiohttp.ClientTimeout(total=self.timeout_s)
+            answer = await self.client.call_api(*request, _request_timeout=limit)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise unreachable(error, attempt) from error
         response: aiohttp.ClientResponse = answer.response

@@ -1,8 +1,9 @@
 """The k8s worker, wired: settings, clusters, tools. What the tools do is in tool_*.py and overview.py."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
-from opsbus import Worker
+from opsbus import Worker, tasks
 from opsbus_k8s_ops.cluster import Clusters
 from opsbus_k8s_ops.overview import clusters, complete_namespace, triage_namespace
 from opsbus_k8s_ops.settings import K8sSettings
@@ -21,6 +22,20 @@ from opsbus_k8s_ops.tool_rollback import rollback_deployment
 from opsbus_k8s_ops.tool_rollout_history import rollout_history
 from opsbus_k8s_ops.tool_rollout_status import rollout_status
 from opsbus_k8s_ops.tool_scale import scale_deployment
+from opsbus_k8s_ops.watching import CLUSTERS_URI, watch_clusters
+
+
+async def open_clusters(made: Worker, settings: K8sSettings) -> AsyncIterator[Clusters]:
+    """The clusters, and their watches beside the calls."""
+    async with Clusters(settings) as reachable:
+        if settings.shadow or not settings.watch:
+            yield reachable
+            return
+        watching = asyncio.create_task(watch_clusters(made, settings, reachable))
+        try:
+            yield reachable
+        finally:
+            await tasks.end(watching)
 
 
 def build() -> Worker:
@@ -33,11 +48,7 @@ def build() -> Worker:
         settings=K8sSettings,
     )
 
-    @made.lifespan
-    async def lifespan(settings: K8sSettings) -> AsyncIterator[Clusters]:
-        async with Clusters(settings) as reachable:
-            yield reachable
-
+    made.lifespan(lambda settings: open_clusters(made, settings))
     made.tool(permission="k8s:get", read_only=True, title="Clusters")(list_clusters)
     made.tool(permission="k8s:get", read_only=True, title="Pods")(get_pods)
     made.tool(permission="k8s:get", read_only=True, title="Deployments")(get_deployments)
@@ -67,9 +78,10 @@ def build() -> Worker:
         plans=True,
     )(drain_node)
     made.resource(
-        "enterprise://k8s/clusters",
+        CLUSTERS_URI,
         name="clusters",
         permission="k8s:get",
+        subscribable=True,
         mime_type="application/json",
         title="Clusters",
     )(clusters)

@@ -29,6 +29,9 @@ RESERVED = "system:"
 PROBE_MARGIN_S = 0.5
 """Beyond a probe's own timeout. Seconds."""
 
+WATCHES_MAX = 96
+"""Connections that watches of one cluster hold, at most."""
+
 ANSWER_MARGIN_S = 0.5
 """Kept of a call's deadline for the answer itself. Seconds."""
 
@@ -66,6 +69,8 @@ class Clusters:
     async def __aenter__(self) -> "Clusters":
         configs, self.default = await load_clusters(self.settings)
         for name, config in configs.items():
+            if self.settings.watch:  # watches hold connections, which calls must not lack
+                config.configuration.connection_pool_maxsize += WATCHES_MAX
             client = CallerClient(config.configuration)
             client.user_agent = "opsbus-k8s-ops"
             self._reach[name] = Reach(config, client)
@@ -145,6 +150,18 @@ class Clusters:
                     f"namespace {namespace!r} is closed to these tools",
                     hint=f"This worker serves: {', '.join(self.settings.namespaces)}.",
                 )
+
+    def watched(self, namespace: str) -> bool:
+        """Whether the settings want a namespace watched."""
+        patterns = self.settings.watch_namespaces
+        return self.allowed(namespace) and (
+            not patterns or any(fnmatchcase(namespace, pattern) for pattern in patterns)
+        )
+
+    def as_itself(self, name: str) -> ClusterApi:
+        """A cluster as the worker itself, for what no call asked for; its failures shut out no call."""
+        client = self._reach[name].client.with_own_guard()
+        return ClusterApi(name, client, self.settings.request_timeout_s, self.settings.response_bytes_max)
 
     def as_worker(self, api: ClusterApi) -> ClusterApi:
         """The same cluster as the worker itself, for questions about a caller that the caller may not ask."""

@@ -27,10 +27,12 @@ NAMES_MAX = 1_000
 
 @dataclass
 class Listing(Generic[T]):
-    """What was read. ``complete`` is false when the bound was reached before the end."""
+    """What was read. ``complete`` is false when the bound was reached before the end; ``version`` is the
+    resourceVersion from which a watch misses nothing."""
 
     items: list[T] = field(default_factory=list)
     complete: bool = True
+    version: str = ""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -88,6 +90,8 @@ async def list_objects(
                 raise
             result.warnings.append(f"{resource} changed while they were read: the list mixes two moments")
             continue
+        if not token:  # of the first page: later ones may be of a later moment
+            result.version = str((page.get("metadata") or {}).get("resourceVersion") or "")
         turn = time.monotonic()
         for item in page.get("items") or []:
             if time.monotonic() - turn > TURN_S:

@@ -28,7 +28,7 @@ class K8sSettings(Settings):
     impersonate: bool = Field(
         default=True,
         description="Act in the cluster as the caller (Impersonate-User, Impersonate-Group): its RBAC and its audit "
-        "log see the person. The worker's own account then needs the verb impersonate on users and groups alone.",
+        "log see the person. For calls the worker's own account then needs the verb impersonate on users and groups alone.",
     )
     impersonate_user_prefix: str = Field(default="", description="Put before the caller's subject.")
     impersonate_group_prefix: str = Field(default="opsbus:", description="Put before each of the caller's roles.")
@@ -40,3 +40,22 @@ class K8sSettings(Settings):
     replicas_max: int = Field(default=200, ge=1, le=10_000, description="k8s_scale_deployment goes no higher.")
     log_pods_max: int = Field(default=10, ge=1, le=50, description="Pods whose logs one call reads.")
     log_scan_bytes_max: int = Field(default=8_000_000, ge=10_000, description="Log bytes one call reads per container.")
+    watch: bool = Field(
+        default=True,
+        description="Watch workloads, pods and nodes of every cluster, as the worker's own account (list and watch), "
+        "and tell what changes as events.",
+    )
+    watch_namespaces: list[str] = Field(
+        default_factory=list,
+        description="Namespaces watched, as globs. Empty: those the tools may touch. Up to 20 plain names are watched "
+        "one by one, for which rights in them are enough; nodes are then left out.",
+    )
+    watch_stale_s: float = Field(
+        default=150.0,
+        ge=1,
+        le=3_600,
+        description="A watch without an event or bookmark for so long is given up, and the list read again. An API "
+        "server sends a bookmark each minute.",
+    )
+    watch_objects_max: int = Field(default=50_000, ge=100, le=1_000_000, description="Objects of one kind looked at.")
+    watch_events_per_s: float = Field(default=50.0, ge=1, le=1_000, description="Events told, at most, beyond a burst.")
