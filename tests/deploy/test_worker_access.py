@@ -1,4 +1,4 @@
-"""The rights shipped for the k8s worker's own account: to act as its callers, to watch what it tells of, and no more."""
+"""The rights shipped for the k8s worker itself: to act as its callers, to watch what it tells of, and no more."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""From a changed cluster to the CMDB's finding, with no call to the Kubernetes worker: its watch tells, the CMDB learns."""
+"""From a change in a cluster to a finding of the CMDB, without a call to the Kubernetes worker: its watch tells."""
 
 import asyncio
 import copy

@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import aiohttp
@@ -51,13 +51,24 @@ GROUPS = {
     "horizontalpodautoscalers": "/apis/autoscaling/v2",
     "poddisruptionbudgets": "/apis/policy/v1",
 }
-"""Resource to the API group and version it is read from."""
+"""Resource to the API group and version it is read from, where the cluster is not asked which it serves."""
 
 
-def path_of(resource: str, namespace: str | None = None, *rest: str) -> str:
-    """``/apis/apps/v1/namespaces/shop/deployments/checkout/scale``; every part is quoted."""
+def path_of(resource: str, namespace: str | None = None, *rest: str, root: str = "") -> str:
+    """``/apis/apps/v1/namespaces/shop/deployments/checkout/scale``; every part is quoted.
+
+    Args:
+        root: The API group and version, in place of the one of GROUPS.
+    """
     parts = ["namespaces", namespace] if namespace else []
-    return "/".join([GROUPS[resource], *(quote(part, safe="") for part in (*parts, resource, *rest))])
+    return "/".join([root or GROUPS[resource], *(quote(part, safe="") for part in (*parts, resource, *rest))])
+
+
+class Negotiation(Protocol):
+    """Which versions of an API a cluster serves."""
+
+    async def roots(self, api: "ClusterApi", resource: str) -> list[str]:
+        """The API groups and versions to read a resource from, the best first; never none."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +128,11 @@ class ClusterApi:
     client: CallerClient
     timeout_s: float
     bytes_max: int
+    negotiation: Negotiation | None = None
+
+    async def roots(self, resource: str) -> list[str]:
+        """The API groups and versions to read a resource from, the best first."""
+        return await self.negotiation.roots(self, resource) if self.negotiation else [GROUPS[resource]]
 
     def within(self, seconds: float) -> "ClusterApi":
         """The same API with a timeout of at most this: what is left of the call's deadline."""

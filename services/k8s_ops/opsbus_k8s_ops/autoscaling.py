@@ -1,12 +1,13 @@
 """What else steers or guards a workload's replicas: autoscalers and disruption budgets."""
 
+import json
 from collections.abc import Sequence
 
 from opsbus import ErrorCode, ToolError
 from opsbus_k8s_ops.api import ClusterApi, Obj
 from opsbus_k8s_ops.listing import Bounds, list_objects
 from opsbus_k8s_ops.models import Autoscaler
-from opsbus_k8s_ops.objects import condition, labels, meta
+from opsbus_k8s_ops.objects import annotations, condition, labels, meta
 
 GUARDS = Bounds(page_size=500, items_max=2_000)
 
@@ -24,7 +25,24 @@ async def autoscalers(
     return dict(listing.items), listing.warnings
 
 
+CONDITIONS = "autoscaling.alpha.kubernetes.io/conditions"
+"""Annotation in which autoscaling/v1 keeps the conditions that it has no field for."""
+
+
+def _with_conditions(obj: Obj) -> Obj:
+    """The autoscaler of either version with its conditions where v2 has them."""
+    text, status = annotations(obj).get(CONDITIONS), obj.get("status") or {}
+    if not text or status.get("conditions"):
+        return obj
+    try:
+        found = [entry for entry in json.loads(text) if isinstance(entry, dict)]
+    except (ValueError, TypeError):
+        return obj
+    return {**obj, "status": {**status, "conditions": found}}
+
+
 def _autoscaler(obj: Obj) -> tuple[tuple[str, str, str], Autoscaler]:
+    obj = _with_conditions(obj)
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     target = spec.get("scaleTargetRef") or {}
     limited = condition(obj, "ScalingLimited")

@@ -111,7 +111,8 @@ class Clusters:
                 did_you_mean=near(name, self.names),
             )
         client = self._reach[name].client.acting_as(self.impersonation(call.identity))
-        api = ClusterApi(name, client, self.settings.request_timeout_s, self.settings.response_bytes_max)
+        limits = self.settings.request_timeout_s, self.settings.response_bytes_max
+        api = ClusterApi(name, client, *limits, negotiation=self.discovery)
         return api.within(call.remaining_s - ANSWER_MARGIN_S)
 
     def impersonation(self, identity: Identity) -> Impersonation | None:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from opsbus import ErrorCode, ToolError
 from opsbus.toolerror import near
-from opsbus_k8s_ops.api import ClusterApi, Obj
+from opsbus_k8s_ops.api import GROUPS, ClusterApi, Obj
 
 AGGREGATED = (
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
@@ -28,6 +28,13 @@ STALE_S = 10.0
 """A kind that is not known is asked for again when the answer is older than this: it may have come since. Seconds."""
 
 REQUESTS_AT_ONCE = 8
+
+CHOICES = {
+    "events": ("/apis/events.k8s.io/v1", "/api/v1"),
+    "horizontalpodautoscalers": ("/apis/autoscaling/v2", "/apis/autoscaling/v1"),
+    "poddisruptionbudgets": ("/apis/policy/v1", "/apis/policy/v1beta1"),
+}
+"""Where a resource can be read, the best first; what is not here is the same in all versions of Kubernetes meant."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,9 @@ class Catalogue:
     """What a cluster serves, in its own order. ``missing``: groups that did not answer."""
 
     kinds: list[ResourceKind] = field(default_factory=list)
+    """Each once a group, in the version that the cluster likes best."""
+    places: set[tuple[str, str]] = field(default_factory=set)
+    """Path of every group and version, and the resources there."""
     missing: list[str] = field(default_factory=list)
     read_at: float = field(default_factory=time.monotonic)
 
@@ -86,12 +96,20 @@ class Catalogue:
         wanted = text.strip().lower()
         return [kind for kind in self.kinds if wanted in kind.names]
 
+    def add(self, kind: ResourceKind, seen: set[tuple[str, str]]) -> None:
+        """A kind in one of its versions, the best of which comes first."""
+        self.places.add((kind.path().rpartition("/")[0], kind.plural))
+        if (kind.group, kind.plural) not in seen:
+            seen.add((kind.group, kind.plural))
+            self.kinds.append(kind)
+
 
 class Discovery:
     """The catalogues of all clusters, read when they are needed."""
 
     def __init__(self) -> None:
         self._known: dict[str, Catalogue] = {}
+        self._unread: dict[str, float] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def find(self, api: ClusterApi, text: str) -> tuple[ResourceKind, list[str]]:
@@ -122,6 +140,19 @@ class Discovery:
         if others:
             return found[0], [f"{text!r} is also {', '.join(others)}: {found[0].qualified} was taken"]
         return found[0], []
+
+    async def roots(self, api: ClusterApi, resource: str) -> list[str]:
+        """Where a resource is to be read, the best first. A cluster that does not say what it serves is taken for one
+        that serves what all do."""
+        choices = CHOICES.get(resource)
+        if choices is None or time.monotonic() - self._unread.get(api.name, -STALE_S) < STALE_S:
+            return [GROUPS[resource]]
+        try:
+            catalogue = await self.catalogue(api, KEPT_S)
+        except ToolError:
+            self._unread[api.name] = time.monotonic()
+            return [GROUPS[resource]]
+        return [root for root in choices if (root, resource) in catalogue.places] or [GROUPS[resource]]
 
     async def catalogue(self, api: ClusterApi, age_max_s: float) -> Catalogue:
         """What a cluster serves, at most so old."""
@@ -157,34 +188,29 @@ async def read_catalogue(api: ClusterApi) -> Catalogue:
 
 
 def _aggregated(items: list[Obj]) -> Catalogue:
-    catalogue = Catalogue()
+    catalogue, seen = Catalogue(), set[tuple[str, str]]()
     for item in items:
-        group, seen = str((item.get("metadata") or {}).get("name") or ""), set()
+        group = str((item.get("metadata") or {}).get("name") or "")
         for version in item.get("versions") or []:
             if version.get("freshness") == "Stale":
                 catalogue.missing.append(f"{group}/{version.get('version')}")
             for entry in version.get("resources") or []:
-                plural = str(entry.get("resource") or "")
-                if plural in seen:
-                    continue
-                seen.add(plural)
-                catalogue.kinds.append(
-                    ResourceKind(
-                        group,
-                        str(version.get("version") or ""),
-                        plural,
-                        str((entry.get("responseKind") or {}).get("kind") or ""),
-                        entry.get("scope") == "Namespaced",
-                        str(entry.get("singularResource") or ""),
-                        tuple(entry.get("shortNames") or ()),
-                        tuple(entry.get("verbs") or ()),
-                        tuple(
-                            (str(sub.get("subresource")), tuple(sub.get("verbs") or ()))
-                            for sub in entry.get("subresources") or []
-                        ),
-                    )
-                )
+                catalogue.add(_discovered(group, str(version.get("version") or ""), entry), seen)
     return catalogue
+
+
+def _discovered(group: str, version: str, entry: Obj) -> ResourceKind:
+    return ResourceKind(
+        group,
+        version,
+        str(entry.get("resource") or ""),
+        str((entry.get("responseKind") or {}).get("kind") or ""),
+        entry.get("scope") == "Namespaced",
+        str(entry.get("singularResource") or ""),
+        tuple(entry.get("shortNames") or ()),
+        tuple(entry.get("verbs") or ()),
+        tuple((str(sub.get("subresource")), tuple(sub.get("verbs") or ())) for sub in entry.get("subresources") or []),
+    )
 
 
 async def _group_by_group(api: ClusterApi, core: Obj) -> Catalogue:
@@ -211,9 +237,7 @@ async def _group_by_group(api: ClusterApi, core: Obj) -> Catalogue:
             catalogue.missing.append(path.rpartition("/apis/")[2])
             continue
         for kind in _listed(group, version, answer.get("resources") or []):
-            if (group, kind.plural) not in seen:
-                seen.add((group, kind.plural))
-                catalogue.kinds.append(kind)
+            catalogue.add(kind, seen)
     return catalogue
 
 

@@ -120,11 +120,17 @@ class Event:
 
 
 def read_event(obj: Obj) -> Event:
-    """An event of core/v1, told in the old way (count, timestamps) or the new one (series, eventTime)."""
-    about, source, series = obj.get("involvedObject") or {}, obj.get("source") or {}, obj.get("series") or {}
+    """An event of core/v1 or events.k8s.io/v1, told in the old way (count, timestamps) or the new one (series,
+    eventTime)."""
+    about = obj.get("involvedObject") or obj.get("regarding") or {}
+    source, series = obj.get("source") or obj.get("deprecatedSource") or {}, obj.get("series") or {}
+    told_first, told_last = (
+        obj.get(f"{name}Timestamp") or obj.get(f"deprecated{name.title()}Timestamp") for name in ("first", "last")
+    )
     created = parse_time(meta(obj).get("creationTimestamp")) or _EPOCH
-    first = parse_time(obj.get("firstTimestamp")) or parse_time(obj.get("eventTime")) or created
-    last = parse_time(series.get("lastObservedTime")) or parse_time(obj.get("lastTimestamp")) or first
+    first = parse_time(told_first) or parse_time(obj.get("eventTime")) or created
+    last = parse_time(series.get("lastObservedTime")) or parse_time(told_last) or first
+    times = max(int(series.get("count") or 0), int(obj.get("count") or obj.get("deprecatedCount") or 0), 1)
     path = str(about.get("fieldPath") or "")
     return Event(
         namespace=str(about.get("namespace") or meta(obj).get("namespace") or ""),
@@ -132,11 +138,11 @@ def read_event(obj: Obj) -> Event:
         reason=str(obj.get("reason") or ""),
         kind=str(about.get("kind") or ""),
         name=str(about.get("name") or ""),
-        message=mask_text(" ".join(str(obj.get("message") or "").split()))[:MESSAGE_CHARS_MAX],
-        count=max(int(series.get("count") or 0), int(obj.get("count") or 0), 1),
+        message=mask_text(" ".join(str(obj.get("message") or obj.get("note") or "").split()))[:MESSAGE_CHARS_MAX],
+        count=times,
         first=min(first, last),
         last=last,
-        source=str(source.get("component") or obj.get("reportingComponent") or ""),
+        source=str(source.get("component") or obj.get("reportingComponent") or obj.get("reportingController") or ""),
         container=path.partition("{")[2].rstrip("}"),
         node=str(source.get("host") or ""),
     )

@@ -21,6 +21,9 @@ RESTARTS_MAX = 2
 TURN_S = 0.05
 """Objects are looked at for so long before others get a turn. Seconds."""
 
+EVENTS = "/apis/events.k8s.io/v1"
+"""The newer API of events: the same objects, with other names for some of their fields."""
+
 NAMES_MAX = 1_000
 """Names read to find the one that was meant."""
 
@@ -58,12 +61,44 @@ async def list_objects(
 ) -> Listing[T]:
     """Every object that matches, up to the bound, each reduced by ``keep`` as its page arrives.
 
+    A resource with several APIs is read from the best that the cluster serves and the caller may read.
+
     Args:
+        fields: A field selector, of events in the words of core/v1.
         path: The address of the list, for a resource that path_of does not know.
 
     Raises:
         ToolError: the cluster's refusal, or ``backend_error`` when the list cannot be held together.
     """
+    if path is not None:
+        return await _list(api, path, resource, namespace, keep, bounds, labels, fields, accept)
+    roots = await api.roots(resource)
+    for root, other in zip(roots, [*roots[1:], None], strict=True):
+        chosen = fields.replace("involvedObject.", "regarding.") if fields and root == EVENTS else fields
+        address = path_of(resource, namespace, root=root)
+        try:
+            return await _list(api, address, resource, namespace, keep, bounds, labels, chosen, accept)
+        except ToolError as error:
+            # Rights are given by group, whatever its version.
+            elsewhere = other is not None and other.rpartition("/")[0] != root.rpartition("/")[0]
+            if not (other and error.code is ErrorCode.NOT_FOUND) and not (
+                elsewhere and error.code is ErrorCode.FORBIDDEN
+            ):
+                raise
+    raise AssertionError("there is a root")
+
+
+async def _list(
+    api: ClusterApi,
+    path: str,
+    resource: str,
+    namespace: str | None,
+    keep: Callable[[Obj], T],
+    bounds: Bounds,
+    labels: str | None,
+    fields: str | None,
+    accept: str,
+) -> Listing[T]:
     query: list[tuple[str, str | int]] = [("labelSelector", labels)] if labels else []
     query += [("fieldSelector", fields)] if fields else []
     doing = f"list {resource} in " + (f"namespace {namespace}" if namespace else "all namespaces")
@@ -76,7 +111,7 @@ async def list_objects(
         if token:
             page_query.append(("continue", token))
         try:
-            page = await api.get(path or path_of(resource, namespace), doing, page_query, accept)
+            page = await api.get(path, doing, page_query, accept)
         except ToolError as error:
             if error.details.get("http_status") != 410 or restarts > RESTARTS_MAX:
                 raise

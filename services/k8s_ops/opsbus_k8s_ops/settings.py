@@ -28,7 +28,7 @@ class K8sSettings(Settings):
     impersonate: bool = Field(
         default=True,
         description="Act in the cluster as the caller (Impersonate-User, Impersonate-Group): its RBAC and its audit "
-        "log see the person. For calls the worker's own account then needs the verb impersonate on users and groups alone.",
+        "log see the person. For calls the worker's own account then needs impersonate on users and groups alone.",
     )
     impersonate_user_prefix: str = Field(default="", description="Put before the caller's subject.")
     impersonate_group_prefix: str = Field(default="opsbus:", description="Put before each of the caller's roles.")

@@ -19,6 +19,7 @@ from opsbus_sandbox.kube.identity import User
 from opsbus_sandbox.kube.reconcile.loop import Reconciler
 from opsbus_sandbox.kube.server import KubeServer
 from opsbus_sandbox.kube.store import ObjectStore
+from opsbus_sandbox.kube.versions import served
 from opsbus_sandbox.kubeconfig import write_kubeconfig
 from opsbus_sandbox.listen import listen
 from opsbus_sandbox.settings import SandboxSettings
@@ -54,7 +55,8 @@ async def start_cluster(settings: SandboxSettings) -> Cluster:
     software = EstateSoftware(clock)
     tokens = {name: account.token or secrets.token_urlsafe(24) for name, account in settings.accounts.items()}
     users = {tokens[name]: User(account.user, account.groups) for name, account in settings.accounts.items()}
-    server = KubeServer(store, software, users, version=KUBERNETES_VERSION, bookmark_every_s=settings.bookmark_every_s)
+    serves = served(settings.kube_version, KUBERNETES_VERSION, settings.kube_lacks, settings.kube_down)
+    server = KubeServer(store, software, users, served=serves, bookmark_every_s=settings.bookmark_every_s)
     certificate = make_certificate(settings.host)
     runner, url = await listen(server.app(), settings.host, settings.kube_port, certificate.context)
     kubeconfig, platform = settings.state_dir / "kubeconfig", settings.state_dir / "kubeconfig-platform"

@@ -47,6 +47,17 @@ class SandboxSettings(BaseSettings):
     speed: float = Field(default=1.0, ge=0.1, le=1000, description="simulated seconds per second")
     seed: int = Field(default=7, description="the same seed gives the same names")
     history_limit: int = Field(default=20_000, ge=100, le=1_000_000, description="changes a watch can look back on")
+    kube_version: str = Field(
+        default="",
+        pattern=r"^(1\.(2[7-9]|3[0-7]))?$",
+        description="Of the API server, 1.27 to 1.37. Empty: the estate's own.",
+    )
+    kube_lacks: tuple[str, ...] = Field(
+        default=(), description="API groups (events.k8s.io), or versions of one (autoscaling/v2), it does not serve."
+    )
+    kube_down: tuple[str, ...] = Field(
+        default=(), description="Versions of API groups that are listed and do not answer (metrics.k8s.io/v1beta1)."
+    )
     bookmark_every_s: float = Field(default=60.0, gt=0, le=3600)
     ready_file: Path | None = Field(
         default_factory=lambda: _path("OPSBUS_READY_FILE"),

@@ -1,10 +1,11 @@
-"""Discovery: which groups, versions and resources are served."""
+"""Discovery: which groups, versions and resources are served; group by group, or all in one answer."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from opsbus_sandbox.kube.resources import SERVED, ResourceType, served_groups
+from opsbus_sandbox.kube.resources import ResourceType
+from opsbus_sandbox.kube.versions import AGGREGATED_V2_SINCE, Served
 
 Obj = dict[str, Any]
 
@@ -29,32 +30,94 @@ def api_versions(address: str) -> Obj:
     }
 
 
-def api_groups() -> Obj:
+def api_groups(served: Served) -> Obj:
     """The body of /apis."""
-    groups = [_group(name) for name in served_groups() if name]
+    groups = [_group(name, versions) for name, versions in served.groups().items() if name]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
-def api_group(name: str) -> Obj | None:
+def api_group(served: Served, name: str) -> Obj | None:
     """The body of /apis/<group>, or None."""
-    if not name or name not in served_groups():
+    versions = served.groups().get(name)
+    if not name or versions is None:
         return None
-    return {"kind": "APIGroup", "apiVersion": "v1", **_group(name)}
+    return {"kind": "APIGroup", "apiVersion": "v1", **_group(name, versions)}
 
 
-def _group(name: str) -> Obj:
-    versions = [{"groupVersion": f"{name}/{version}", "version": version} for version in served_groups()[name]]
-    return {"name": name, "versions": versions, "preferredVersion": versions[0]}
+def _group(name: str, versions: list[str]) -> Obj:
+    listed = [{"groupVersion": f"{name}/{version}", "version": version} for version in versions]
+    return {"name": name, "versions": listed, "preferredVersion": listed[0]}
 
 
-def api_resources(group: str, version: str) -> Obj | None:
+def api_resources(served: Served, group: str, version: str) -> Obj | None:
     """The body of /api/v1 or /apis/<group>/<version>, or None."""
-    kinds = [kind for kind in SERVED.values() if (kind.group, kind.version) == (group, version)]
+    kinds = served.of(group, version)
     if not kinds:
         return None
-    resources = [entry for kind in sorted(kinds, key=lambda k: k.plural) for entry in _entries(kind)]
+    resources = [entry for kind in kinds for entry in _entries(kind)]
     group_version = f"{group}/{version}" if group else version
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources}
+
+
+def aggregated(served: Served, accept: str, *, core: bool) -> tuple[Obj, str] | None:
+    """All of /api or /apis in one answer, and its content type; None: the client does not ask for it."""
+    for media_range in accept.split(","):
+        name, *parameters = (part.strip() for part in media_range.split(";"))
+        asked = dict(part.partition("=")[::2] for part in parameters)
+        if name != "application/json":
+            continue
+        if asked.get("as") != "APIGroupDiscoveryList" or asked.get("g") != "apidiscovery.k8s.io":
+            return None  # plain JSON is what the client likes better than what may follow
+        version = str(asked.get("v"))
+        if version == "v2beta1" or (version == "v2" and served.minor >= AGGREGATED_V2_SINCE):
+            items = [
+                _discovered_group(served, group, versions)
+                for group, versions in served.groups().items()
+                if (group == "") is core
+            ]
+            body = {"kind": "APIGroupDiscoveryList", "apiVersion": f"apidiscovery.k8s.io/{version}", "metadata": {}}
+            kind = f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+            return body | {"items": items}, kind
+    return None
+
+
+def _discovered_group(served: Served, group: str, versions: list[str]) -> Obj:
+    meta = {"creationTimestamp": None} | ({"name": group} if group else {})
+    listed: list[Obj] = []
+    for version in versions:
+        resources = [_discovered(kind) for kind in served.of(group, version)]
+        down = served.is_down(group, version)
+        entry: Obj = {"version": version, "freshness": "Stale" if down else "Current"}
+        listed.append(entry if down else entry | {"resources": resources})
+    return {"metadata": meta, "versions": listed}
+
+
+def _discovered(kind: ResourceType) -> Obj:
+    plain, *below = _entries(kind)
+    found: Obj = {
+        "resource": kind.plural,
+        "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+        "scope": "Namespaced" if kind.namespaced else "Cluster",
+        "singularResource": kind.singular,
+        "verbs": plain["verbs"],
+    }
+    for name in ("shortNames", "categories"):
+        if name in plain:
+            found[name] = plain[name]
+    if below:
+        found["subresources"] = [
+            {
+                "subresource": entry["name"].partition("/")[2],
+                "responseKind": {
+                    "group": entry.get("group", kind.group),
+                    "version": entry.get("version", kind.version),
+                    "kind": entry["kind"],
+                },
+                "verbs": entry["verbs"],
+            }
+            for entry in below
+        ]
+    return found
 
 
 def _entries(kind: ResourceType) -> list[Obj]:

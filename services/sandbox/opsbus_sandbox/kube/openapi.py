@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from opsbus_sandbox.kube.resources import SERVED, ResourceType
+from opsbus_sandbox.kube.resources import ResourceType
+from opsbus_sandbox.kube.versions import Served
 
 Obj = dict[str, Any]
 
@@ -17,10 +18,10 @@ _PARAMETERS = ("dryRun", "fieldManager", "fieldValidation")
 PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 
-def openapi_json(version: str) -> Obj:
+def openapi_json(served: Served) -> Obj:
     """The document as JSON."""
     paths = {}
-    for kind in SERVED.values():
+    for kind in served.kinds.values():
         operation = {
             "parameters": [
                 {"name": name, "in": "query", "type": "string", "uniqueItems": True} for name in _PARAMETERS
@@ -29,14 +30,14 @@ def openapi_json(version: str) -> Obj:
             "x-kubernetes-group-version-kind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
         }
         paths[_path(kind)] = {"patch": operation}
-    info = {"title": "Kubernetes", "version": version}
+    info = {"title": "Kubernetes", "version": served.git_version}
     return {"swagger": "2.0", "info": info, "paths": paths, "definitions": {}}
 
 
-def openapi_protobuf(version: str) -> bytes:
+def openapi_protobuf(served: Served) -> bytes:
     """The same document as the protobuf message gnostic's `openapi.v2.Document` (field numbers from its schema)."""
-    info = _text(1, "Kubernetes") + _text(2, version)
-    paths = b"".join(_bytes(2, _text(1, _path(kind)) + _bytes(2, _path_item(kind))) for kind in SERVED.values())
+    info = _text(1, "Kubernetes") + _text(2, served.git_version)
+    paths = b"".join(_bytes(2, _text(1, _path(kind)) + _bytes(2, _path_item(kind))) for kind in served.kinds.values())
     return _text(1, "2.0") + _bytes(2, info) + _bytes(8, paths)
 
 

@@ -143,13 +143,3 @@ REVIEWS: tuple[ResourceType, ...] = (
 SERVED: dict[tuple[str, str, str], ResourceType] = {
     (kind.group, kind.version, kind.plural): kind for kind in (*STORED, EVENTS_V1, AUTOSCALERS_V1, *REVIEWS)
 }
-
-
-def served_groups() -> dict[str, list[str]]:
-    """API group to its versions, in the order discovery lists them; the core group is the empty string."""
-    groups: dict[str, list[str]] = {}
-    for group, version, _ in SERVED:
-        versions = groups.setdefault(group, [])
-        if version not in versions:
-            versions.append(version)
-    return groups

@@ -10,7 +10,14 @@ from typing import Any
 
 from aiohttp import web
 
-from opsbus_sandbox.kube.discovery import api_group, api_groups, api_resources, api_versions, version_info
+from opsbus_sandbox.kube.discovery import (
+    aggregated,
+    api_group,
+    api_groups,
+    api_resources,
+    api_versions,
+    version_info,
+)
 from opsbus_sandbox.kube.errors import ApiError, internal_error, method_not_allowed, unknown_resource
 from opsbus_sandbox.kube.handlers import Answer, Call, Handlers
 from opsbus_sandbox.kube.identity import User, authenticate, denied, impersonated
@@ -18,11 +25,11 @@ from opsbus_sandbox.kube.negotiate import JSON, MAX_BODY_BYTES, accepted_form
 from opsbus_sandbox.kube.openapi import PROTOBUF, openapi_json, openapi_protobuf
 from opsbus_sandbox.kube.rbac import Authorizer, Question
 from opsbus_sandbox.kube.request import RequestInfo, parse_path
-from opsbus_sandbox.kube.resources import SERVED
 from opsbus_sandbox.kube.runtime import Software
 from opsbus_sandbox.kube.store import ObjectStore
 from opsbus_sandbox.kube.streams import stream_log, stream_watch
 from opsbus_sandbox.kube.tables.render import in_form
+from opsbus_sandbox.kube.versions import Served
 
 Obj = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -32,13 +39,14 @@ class KubeServer:
     """One API server over one store."""
 
     def __init__(
-        self, store: ObjectStore, software: Software, tokens: Mapping[str, User], *, version: str,
+        self, store: ObjectStore, software: Software, tokens: Mapping[str, User], *, served: Served,
         bookmark_every_s: float = 60.0,
     ) -> None:  # fmt: skip
         self._store = store
         self._software = software
         self._tokens = tokens
-        self._version = version
+        self._served = served
+        self._version = served.git_version
         self._bookmark_every_s = bookmark_every_s
         self._authorizer = Authorizer(store)
         self._streams: set[asyncio.Future[web.StreamResponse]] = set()
@@ -71,7 +79,9 @@ class KubeServer:
             self._authorize(user, question)
             return self._plain(request)
         self._authorize(user, _question(info))
-        kind = SERVED.get((info.group, info.version, info.resource))
+        if self._served.is_down(info.group, info.version):
+            raise ApiError(503, "ServiceUnavailable", "service unavailable")
+        kind = self._served.kinds.get((info.group, info.version, info.resource))
         if kind is None:
             raise unknown_resource()
         if info.subresource and info.subresource not in kind.subresources:
@@ -117,25 +127,32 @@ class KubeServer:
         elif parts == ["api"]:
             body = api_versions(request.host)
         elif parts == ["apis"]:
-            body = api_groups()
+            body = api_groups(self._served)
         elif parts == ["api", "v1"]:
-            body = api_resources("", "v1")
+            body = api_resources(self._served, "", "v1")
         elif parts[:1] == ["apis"] and len(parts) == 2:
-            body = api_group(parts[1])
+            body = api_group(self._served, parts[1])
         elif parts[:1] == ["apis"] and len(parts) == 3:
-            body = api_resources(parts[1], parts[2])
+            body = api_resources(self._served, parts[1], parts[2])
         elif not parts:
             body = {"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/readyz", "/version"]}
         if body is None:
-            return web.Response(status=404, text="404 page not found\n")
+            down = len(parts) == 3 and self._served.is_down(parts[1], parts[2])
+            text = "service unavailable\n" if down else "404 page not found\n"
+            return web.Response(status=503 if down else 404, text=text)
+        whole = None
+        if parts in (["api"], ["apis"]):
+            whole = aggregated(self._served, request.headers.get("Accept", ""), core=parts == ["api"])
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()
+        if whole is not None:
+            return _json_response(whole[0], Answer(whole[0]), whole[1])
         return _json_response(body, Answer(body), JSON)
 
     def _openapi(self, request: web.Request) -> web.Response:
         if "protobuf" in request.headers.get("Accept", ""):
-            return web.Response(body=openapi_protobuf(self._version), headers={"Content-Type": PROTOBUF})
-        body = openapi_json(self._version)
+            return web.Response(body=openapi_protobuf(self._served), headers={"Content-Type": PROTOBUF})
+        body = openapi_json(self._served)
         return _json_response(body, Answer(body), JSON)
 
 

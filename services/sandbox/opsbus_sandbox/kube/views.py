@@ -28,6 +28,7 @@ _EVENT_NAMES = {
 _EVENT_NAMES_BACK = {new: old for old, new in _EVENT_NAMES.items()}
 # Where autoscaling/v1 keeps the metrics it has no field for.
 _OTHER_METRICS = "autoscaling.alpha.kubernetes.io/metrics"
+_CONDITIONS = "autoscaling.alpha.kubernetes.io/conditions"
 
 
 def stored_kind(kind: ResourceType) -> ResourceType:
@@ -80,7 +81,8 @@ def _autoscaler(obj: Obj) -> Obj:
     for metric in status.pop("currentMetrics", None) or []:
         if (metric.get("resource") or {}).get("name") == "cpu":
             status["currentCPUUtilizationPercentage"] = metric["resource"]["current"].get("averageUtilization")
-    status.pop("conditions", None)
+    if conditions := status.pop("conditions", None):
+        meta = {**meta, "annotations": {**(meta.get("annotations") or {}), _CONDITIONS: json.dumps(conditions)}}
     return {**obj, "metadata": meta, "spec": spec, "status": status}
 
 
@@ -92,6 +94,8 @@ def _autoscaler_back(body: Obj) -> Obj:
     if percentage is not None:
         target = {"type": "Utilization", "averageUtilization": percentage}
         metrics.append({"type": "Resource", "resource": {"name": "cpu", "target": target}})
+    if annotations.pop(_CONDITIONS, None):  # of the status, which a write of the rest keeps
+        meta["annotations"] = annotations
     if text := annotations.pop(_OTHER_METRICS, None):
         try:
             metrics += json.loads(text)
