@@ -1,9 +1,12 @@
-"""An API server that misbehaves on demand, for what a well-behaved one never does; and kubeconfig files."""
+"""An API server that misbehaves on demand, for what a well-behaved one never does; a well-behaved one in which nothing
+moves by itself; and kubeconfig files."""
 
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,16 @@ from opsbus_contracts.identity import audience
 from opsbus_k8s_ops.api import CallerClient, ClusterApi
 from opsbus_k8s_ops.app import build
 from opsbus_sandbox.app import Estate, serve
+from opsbus_sandbox.clock import Clock
+from opsbus_sandbox.estate.access import PLATFORM_USER
+from opsbus_sandbox.estate.build import build_estate
+from opsbus_sandbox.estate.cluster import KUBERNETES_VERSION
+from opsbus_sandbox.estate.software import EstateSoftware
+from opsbus_sandbox.kube.identity import User
+from opsbus_sandbox.kube.server import KubeServer
+from opsbus_sandbox.kube.store import ObjectStore
+from opsbus_sandbox.kube.versions import served
+from opsbus_sandbox.listen import listen
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -79,6 +92,44 @@ def kubeconfig(folder: Path, contexts: dict[str, str], current: str = "", user: 
     }
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+@dataclass
+class Still:
+    """The practice estate's objects behind its API, without controllers and monitoring: soon there."""
+
+    store: ObjectStore
+    kubeconfig: Path
+
+
+def still_store() -> ObjectStore:
+    """The estate's objects."""
+    store = ObjectStore(Clock(0.1))
+    build_estate(store)
+    return store
+
+
+@asynccontextmanager
+async def still_cluster(
+    folder: Path,
+    store: ObjectStore,
+    *,
+    version: str = "",
+    lacks: Sequence[str] = (),
+    down: Sequence[str] = (),
+    bookmark_every_s: float = 60.0,
+) -> AsyncIterator[Still]:
+    """Serves the objects as a Kubernetes of some version; the context is ``lab``."""
+    serves = served(version, KUBERNETES_VERSION, lacks, down)
+    users = {"t0ken": User(PLATFORM_USER)}
+    server = KubeServer(
+        store, EstateSoftware(store.clock), users, served=serves, bookmark_every_s=bookmark_every_s
+    )  # fmt: skip
+    runner, url = await listen(server.app(), "127.0.0.1", 0)
+    try:
+        yield Still(store, kubeconfig(folder, {"lab": url}))
+    finally:
+        await runner.cleanup()
 
 
 @pytest.fixture(scope="session")

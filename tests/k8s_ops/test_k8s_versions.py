@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from opsbus_k8s_ops.app import build
 from opsbus_k8s_ops.discovery import Discovery
 from opsbus_k8s_ops.eventrows import read_event
 from opsbus_k8s_ops.listing import Bounds, list_objects
-from opsbus_sandbox.app import Estate, serve
+from opsbus_sandbox.kube.store import ObjectStore
 from opsbus_sandbox.kube.versions import KNOWN, UnknownVersionError, served
 
-from .conftest import RoughServer
+from .conftest import RoughServer, identity, still_cluster, still_store
 
+OLD_ALONE = ("events.k8s.io", "autoscaling/v2")
 READS: dict[str, dict[str, Any]] = {
     "list_clusters": {},
     "can_i": {"verb": "list", "kind": "pods"},
@@ -32,83 +34,88 @@ READS: dict[str, dict[str, Any]] = {
     "rollout_history": {"namespace": "shop", "workload": "deployment/checkout"},
 }
 CLUSTERS: dict[str, dict[str, Any]] = {
-    "oldest": {"kube_version": "1.27"},
-    "newest": {"kube_version": "1.37"},
-    "metrics away": {"kube_version": "1.34", "kube_down": ("metrics.k8s.io/v1beta1",)},
-    "old APIs alone": {"kube_version": "1.30", "kube_lacks": ("events.k8s.io", "autoscaling/v2")},
+    "oldest": {"version": "1.27"},
+    "newest": {"version": "1.37"},
+    "metrics away": {"version": "1.34", "down": ("metrics.k8s.io/v1beta1",)},
+    "old APIs alone": {"version": "1.30", "lacks": OLD_ALONE},
 }
-STEERED = "frontend"
-"""A deployment with an autoscaler and a disruption budget."""
 
 
-@pytest.fixture(params=CLUSTERS)
-async def estate(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Estate]:
-    made = await serve(state_dir=tmp_path / "estate", speed=0.1, **CLUSTERS[request.param])
-    made.chosen = request.param  # type: ignore[attr-defined]
-    yield made
-    await made.close()
+@pytest.fixture(scope="module")
+def store() -> ObjectStore:
+    return still_store()
 
 
-Ask = Callable[..., Awaitable[Reply]]
+@asynccontextmanager
+async def asking(
+    folder: Path, store: ObjectStore, run_worker: RunWorker, caller: Caller, **options: Any
+) -> AsyncIterator[Callable[..., Awaitable[Reply]]]:
+    """Calls tools of a worker before a cluster that is so, as an operator."""
+    async with (
+        still_cluster(folder, store, **options) as cluster,
+        run_worker(build(), kubeconfig=str(cluster.kubeconfig)),
+    ):
+
+        async def ask(tool: str, **arguments: Any) -> Reply:
+            return await caller.call("k8s", tool, arguments, identity=identity("operator"))
+
+        yield ask
 
 
-async def test_every_read_and_the_plan_of_a_write(estate: Estate, ask: Ask) -> None:
-    chosen = estate.chosen  # type: ignore[attr-defined]
-    found = {tool: await ask(tool, **arguments) for tool, arguments in READS.items()}
-    for tool, reply in found.items():
-        assert reply.status == "ok", f"{chosen}: {tool}: {reply.body[:400]!r}"
-        warnings = reply.structured.get("warnings", [])
-        assert not any("not shown" in warning or "could not" in warning for warning in warnings), warnings
-    [cluster] = found["list_clusters"].structured["items"]
-    assert cluster["version"].startswith(f"v{CLUSTERS[chosen]['kube_version']}.")
-    rows = {row["name"]: row for row in found["get_deployments"].structured["items"]}
-    steered = [row["hpa"] for row in rows.values() if row.get("hpa")]
-    assert steered
-    assert all(hpa["max_replicas"] > 0 for hpa in steered)
-    assert found["get_events"].structured["counts"]["events"] > 0
-    row = found["get_events"].structured["items"][0]
-    assert row["message"]
-    assert row["source"]
-    assert row["object"].count("/") == 1
-    name = next(name for name, row in rows.items() if row.get("hpa"))
-    scaled = await ask("scale_deployment", namespace="shop", name=name, replicas=1, reason="test", dry_run=True)
-    assert scaled.status == "ok", scaled.body
-    plan = json.dumps(scaled.structured["plan"])
-    assert "autoscaler" in plan
-    assert "were not checked" not in plan
+@pytest.mark.parametrize("chosen", CLUSTERS)
+async def test_every_read_and_the_plan_of_a_write(
+    chosen: str, store: ObjectStore, tmp_path: Path, run_worker: RunWorker, caller: Caller
+) -> None:
+    async with asking(tmp_path, store, run_worker, caller, **CLUSTERS[chosen]) as ask:
+        found = {tool: await ask(tool, **arguments) for tool, arguments in READS.items()}
+        for tool, reply in found.items():
+            assert reply.status == "ok", f"{chosen}: {tool}: {reply.body[:400]!r}"
+            warnings = reply.structured.get("warnings", [])
+            assert not any("not shown" in warning or "could not" in warning for warning in warnings), warnings
+        [cluster] = found["list_clusters"].structured["items"]
+        assert cluster["version"].startswith(f"v{CLUSTERS[chosen]['version']}.")
+        rows = {row["name"]: row for row in found["get_deployments"].structured["items"]}
+        steered = {name: row["hpa"] for name, row in rows.items() if row.get("hpa")}
+        assert steered
+        assert all(hpa["max_replicas"] > 0 for hpa in steered.values())
+        assert found["get_events"].structured["counts"]["events"] > 0
+        row = found["get_events"].structured["items"][0]
+        assert row["message"]
+        assert row["source"]
+        assert row["object"].count("/") == 1
+        name = next(iter(steered))
+        scaled = await ask("scale_deployment", namespace="shop", name=name, replicas=1, reason="test", dry_run=True)
+        assert scaled.status == "ok", scaled.body
+        plan = json.dumps(scaled.structured["plan"])
+        assert "autoscaler" in plan
+        assert "were not checked" not in plan
 
 
-async def test_old_and_new_shapes_say_the_same(tmp_path: Path, run_worker: RunWorker, caller: Caller) -> None:
-    """Two clusters with the same story: what one serves in the old shape and the other in the new reads the same."""
+async def test_old_and_new_shapes_say_the_same(
+    store: ObjectStore, tmp_path: Path, run_worker: RunWorker, caller: Caller
+) -> None:
+    """What one cluster serves in the old shape and the other in the new reads the same."""
     answers = []
-    for number, options in enumerate(({}, {"kube_lacks": ("events.k8s.io", "autoscaling/v2")})):
-        made = await serve(state_dir=tmp_path / f"{number}", speed=0.1, **options)
-        try:
-            async with run_worker(build(), kubeconfig=str(made.kubeconfig), contexts=["lab"], impersonate=False):
-                events = await caller.call("k8s", "get_events", {"namespaces": ["shop"], "object": "pod/nothing"})
-                rows = (
-                    await caller.call("k8s", "get_events", {"since": "24h", "fields": ["count", "message", "source"]})
-                ).structured["items"]
-                hpas = (await caller.call("k8s", "get_deployments", {"fields": ["hpa"]})).structured["items"]
-                answers.append((events.status, rows, hpas))
-        finally:
-            await made.close()
+    for lacks in ((), OLD_ALONE):
+        async with asking(tmp_path, store, run_worker, caller, lacks=lacks) as ask:
+            events = await ask("get_events", since="48h", fields=["count", "message", "source", "first", "last"])
+            of_pod = await ask("get_events", since="48h", object="pod/nothing", namespaces=["shop"])
+            hpas = await ask("get_deployments", fields=["hpa"])
+            answers.append((events.structured["items"], of_pod.status, hpas.structured["items"]))
     assert answers[0] == answers[1]
+    assert any(row.get("hpa", {}).get("note") for row in answers[0][2])
 
 
 async def test_who_may_read_one_of_two_apis_reads_that(tmp_path: Path, run_worker: RunWorker, caller: Caller) -> None:
     """The cluster's own role `view` opens events of the core group alone."""
-    made = await serve(state_dir=tmp_path / "estate", speed=0.1)
-    try:
-        role = made.store.get("clusterroles", "", "opsbus-platform")
-        assert role is not None
-        rules = [rule for rule in role["rules"] if rule["apiGroups"] != ["events.k8s.io"]]
-        made.store.update("clusterroles", {**role, "rules": rules})
-        async with run_worker(build(), kubeconfig=str(made.kubeconfig), contexts=["lab"], impersonate=False):
-            reply = await caller.call("k8s", "get_events", {"namespaces": ["shop"], "since": "24h"})
-            assert reply.structured["counts"]["events"] > 0
-    finally:
-        await made.close()
+    store = still_store()
+    role = store.get("clusterroles", "", "opsbus-operator")
+    assert role is not None
+    rules = [rule for rule in role["rules"] if rule["apiGroups"] != ["events.k8s.io"]]
+    store.update("clusterroles", {**role, "rules": rules})
+    async with asking(tmp_path, store, run_worker, caller) as ask:
+        reply = await ask("get_events", namespaces=["shop"], since="24h")
+        assert reply.structured["counts"]["events"] > 0
 
 
 def test_both_shapes_of_an_event() -> None:
