@@ -83,6 +83,8 @@ async def test_every_read_and_the_plan_of_a_write(
         assert row["message"]
         assert row["source"]
         assert row["object"].count("/") == 1
+        diagnosis = found["diagnose_workload"].structured
+        assert {event["reason"] for event in diagnosis["events"]} >= {"BackOff", "Unhealthy"}
         name = next(iter(steered))
         scaled = await ask("scale_deployment", namespace="shop", name=name, replicas=1, reason="test", dry_run=True)
         assert scaled.status == "ok", scaled.body

@@ -119,10 +119,15 @@ class Event:
         return (self.namespace, self.type, self.reason, self.kind, about, self.container, pattern)
 
 
+def about_of(obj: Obj) -> Obj:
+    """What an event is about, in either API."""
+    return obj.get("involvedObject") or obj.get("regarding") or {}
+
+
 def read_event(obj: Obj) -> Event:
     """An event of core/v1 or events.k8s.io/v1, told in the old way (count, timestamps) or the new one (series,
     eventTime)."""
-    about = obj.get("involvedObject") or obj.get("regarding") or {}
+    about = about_of(obj)
     source, series = obj.get("source") or obj.get("deprecatedSource") or {}, obj.get("series") or {}
     told_first, told_last = (
         obj.get(f"{name}Timestamp") or obj.get(f"deprecated{name.title()}Timestamp") for name in ("first", "last")

@@ -17,7 +17,7 @@ from opsbus_k8s_ops.arguments import Cluster, Namespace, Workload
 from opsbus_k8s_ops.autoscaling import autoscalers
 from opsbus_k8s_ops.cluster import ANSWER_MARGIN_S, Clusters
 from opsbus_k8s_ops.diagnosis import Diagnosis, LogTail, fit
-from opsbus_k8s_ops.eventrows import Event, merge, read_event
+from opsbus_k8s_ops.eventrows import Event, about_of, merge, read_event
 from opsbus_k8s_ops.family import Family
 from opsbus_k8s_ops.findings import Parts, find
 from opsbus_k8s_ops.listing import Bounds, list_objects
@@ -149,7 +149,7 @@ async def _events(api: ClusterApi, obj: Obj, bounds: Bounds, after: datetime, wa
     family = Family(str(obj.get("kind")), str(meta(obj).get("name")))
 
     def keep(raw: Obj) -> Event | None:
-        about = raw.get("involvedObject") or {}
+        about = about_of(raw)
         if not family.covers(str(about.get("kind") or ""), str(about.get("name") or "")):
             return None
         event = read_event(raw)
