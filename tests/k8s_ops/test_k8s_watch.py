@@ -610,10 +610,9 @@ async def test_readers_of_the_clusters_are_told_when_one_changes(
     rough.handler = serve_all
     path = kubeconfig(tmp_path, {"lab": rough.url})
     async with run_worker(build(), kubeconfig=str(path), watch=True, watch_namespaces=["a", "b"]):
-        await until(lambda: any(request.path == "/version" for request in rough.requests))
+        await until(lambda: sum(request.path == "/version" for request in rough.requests) > 2)
+        await until(lambda: any("/namespaces/b/pods" in request.path for request in rough.requests))
         assert not any("/nodes" in request.path for request in rough.requests)
-        assert any("/namespaces/b/pods" in request.path for request in rough.requests)
-        await asyncio.sleep(0.5)
         version = "v1.37.0"
         async with asyncio.timeout(WITHIN_S):
             while not await stored(bus):
