@@ -4,10 +4,12 @@ What it serves is the runtime's matter.
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,7 +40,8 @@ def run_worker(worker: Worker) -> None:
     for warning in settings.unknown_variables(worker.settings_class, worker.name):
         log.warning("unknown_setting", problem=warning)
     try:
-        ended_well = asyncio.run(serve(worker, loaded))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            ended_well = runner.run(serve(worker, loaded))
     except (SettingsError, ConnectError) as error:
         fail(f"{worker.name}: {error}")
     except Exception as error:
@@ -46,6 +49,22 @@ def run_worker(worker: Worker) -> None:
         sys.exit(1)
     if not ended_well:
         sys.exit(1)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, which is about twice as fast; asyncio's own where there is none (Windows)."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def settle_memory() -> None:
+    """What is loaded by now stays: collecting it again and again would stop every call for its time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 100)
 
 
 async def serve(worker: Worker, loaded: Settings) -> bool:
@@ -63,6 +82,7 @@ async def serve(worker: Worker, loaded: Settings) -> bool:
         await asyncio.wait({starting})
         return True
     starting.result()
+    settle_memory()
     tell_ready(runtime, loaded.ready_file)
     losing = asyncio.create_task(runtime.lost.wait())
     try:

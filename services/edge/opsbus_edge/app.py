@@ -1,15 +1,12 @@
 """The edge as a process: settings, HTTP server, signals, drain. What it is made of: wiring.py."""
 
 import asyncio
-import gc
 import os
 import signal
 
-import uvloop
-
 from opsbus import logs
 from opsbus.nats_client import ConnectError, without_password
-from opsbus.process import fail, write_ready_file
+from opsbus.process import fail, loop_factory, settle_memory, write_ready_file
 from opsbus.service import Service
 from opsbus.settings import SettingsError, load, unknown_variables
 from opsbus_edge.asgi.serve import serving
@@ -29,7 +26,7 @@ def main() -> None:
     for warning in unknown_variables(EdgeSettings, "edge"):
         log.warning("unknown setting", problem=warning)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(run(settings))
     except (SettingsError, ConnectError) as error:
         fail(f"edge: {error}")
@@ -47,10 +44,7 @@ async def run(settings: EdgeSettings) -> None:
         loop.add_signal_handler(number, stop.set)
     async with running_edge(settings) as edge, serving(edge) as url:
         loop.add_signal_handler(signal.SIGHUP, edge.signing.reload)
-        # What is loaded by now stays: collecting it again and again would stop every call for its time.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(10_000, 50, 100)
+        settle_memory()
         log.info("ready", http=url, instance=edge.instance, tools=len(edge.catalog.tools()))
         if settings.ready_file is not None:
             facts = {"service": "edge", "instance": edge.instance, "http_url": url, "pid": os.getpid()}

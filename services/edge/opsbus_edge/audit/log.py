@@ -1,7 +1,7 @@
 """Brings events into the stream AUDIT: at once and acknowledged, or from a bounded queue that forgets nothing.
 
 What does not fit is never dropped in silence: from the bound on new calls are refused (``problem``), and the room
-beyond it is for the ends of calls that were already let in. Where events wait: queue.py.
+beyond it is for the ends of calls that were already let in. Where events wait: queue.py; how they are sent: sender.py.
 """
 
 import asyncio
@@ -10,16 +10,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import nats.errors
-import nats.js.errors
 from nats.aio.client import Client
 
 from opsbus import logs, tasks
 from opsbus_contracts.audit import PlatformStage, Stage
-from opsbus_contracts.calls import Header
-from opsbus_contracts.streams import AUDIT
 from opsbus_edge.audit.event import Event, EventMaker
 from opsbus_edge.audit.queue import Queue, Waiting
+from opsbus_edge.audit.sender import Sender
 from opsbus_edge.metrics import Metrics
 
 log = logs.get("edge")
@@ -27,20 +24,16 @@ log = logs.get("edge")
 BATCH_MAX = 512
 SYNC_EVERY_S = 1.0
 BACKOFF_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
-_MSG_ID = Header.MSG_ID.value
-_ERRORS = (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError)
 
 
 class AuditLog:
     """The record of one edge process."""
 
     def __init__(self, nc: Client, instance: str, metrics: Metrics, queue: Queue, *, timeout_s: float = 3.0) -> None:
-        self._nc = nc
-        self._js = nc.jetstream(timeout=timeout_s, publish_async_max_pending=4 * BATCH_MAX)
+        self._sender = Sender(nc, timeout_s)
         self._maker = EventMaker(instance)
         self._metrics = metrics
         self._queue = queue
-        self._timeout_s = timeout_s
         self._work = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -52,6 +45,7 @@ class AuditLog:
         if left := await asyncio.to_thread(self._queue.take_over):
             log.info("audit events of an edge before this one were found in the spool", events=left)
             self._wake()
+        await self._sender.start()
         self._tasks = [
             asyncio.create_task(self._run(), name="audit-log"),
             asyncio.create_task(self._sync(), name="audit-spool-sync"),
@@ -92,20 +86,15 @@ class AuditLog:
         keeps it once.
         """
         held = self._queue.hold(self._maker.make(stage, record, traceparent))
-        event = held.event
         try:
-            if not self._nc.is_connected:
-                raise nats.errors.ConnectionReconnectingError
-            await self._js.publish(
-                event.subject, event.body, timeout=self._timeout_s, stream=AUDIT.name, headers={_MSG_ID: event.id}
-            )
-        except _ERRORS as error:
-            self._fail(error)
-            self._queued(self._queue.put_held(held), event)
-            return False
+            left, error = await self._sender.send((held.event,))
         except asyncio.CancelledError:
-            self._queued(self._queue.put_held(held), event)
+            self._queued(self._queue.put_held(held), held.event)
             raise
+        if left:
+            self._fail(error)
+            self._queued(self._queue.put_held(held), held.event)
+            return False
         self._queue.release(held)
         self._metrics.audit_events.labels("stored").inc()
         return True
@@ -119,6 +108,7 @@ class AuditLog:
                 await self._empty.wait()
         for task in self._tasks:
             await tasks.end(task)
+        await self._sender.stop()
         if lost := self._queue.in_memory_alone:
             log.error("audit events lost at shutdown", events=lost)
             self._metrics.audit_events.labels("lost").inc(lost)
@@ -185,31 +175,12 @@ class AuditLog:
 
     async def _send(self, batch: list[Waiting]) -> list[Waiting]:
         """Publish a batch and wait for its acknowledgements; returns what has none, in order."""
-        sent: list[tuple[Waiting, asyncio.Future[Any]]] = []
-        try:
-            for one in batch:
-                if not self._nc.is_connected:
-                    raise nats.errors.ConnectionReconnectingError
-                event = one.event
-                sent.append((one, await self._js.publish_async(event.subject, event.body, headers={_MSG_ID: event.id})))
-        except _ERRORS as error:
+        left, error = await self._sender.send([one.event for one in batch])
+        if left:
             self._fail(error)
-        if sent:
-            await asyncio.wait([future for _, future in sent], timeout=self._timeout_s)
-        left = [one for one, future in sent if not self._acknowledged(future)]
-        return left + batch[len(sent) :]
+        return [batch[place] for place in left]
 
-    def _acknowledged(self, future: "asyncio.Future[Any]") -> bool:
-        if not future.done():
-            future.cancel()  # nats-py would wait for it, and hold its place, for ever
-            self._fail(TimeoutError("no acknowledgement"))
-            return False
-        if error := future.exception():
-            self._fail(error)
-            return False
-        return True
-
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException | None) -> None:
         said = f"{type(error).__name__} {error}".strip()[:200]
         if not self._failing:
             log.error("the audit log does not take events", error=said)
