@@ -4,6 +4,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
+_OUTCOMES_MAX = 200
+"""Outcomes of dispatches that are told apart: a worker may say what it likes."""
+
 _METHODS = frozenset(
     {
         "tools/call",
@@ -38,7 +41,7 @@ class Metrics:
         self._resources = self._counter("mcp_resource_access", "Resources read.", "service", "status")
         self.active_connections = self._gauge("mcp_active_connections", "HTTP requests being answered, stdio included.")
         self.rate_limit_hits = self._counter("mcp_rate_limit_hits", "Calls refused by a limit.", "limit")
-        self.attempts = self._counter("opsbus_edge_attempts", "Dispatches, by how they ended.", "outcome")
+        self._attempts = self._counter("opsbus_edge_attempts", "Dispatches, by how they ended.", "outcome")
         self.shed = self._counter("opsbus_edge_shed", "Requests refused unread, the edge having too much to do.", "why")
         self.requests_waiting = self._gauge("opsbus_edge_requests_waiting", "Requests not begun, under overload.")
         self.turned_away = self._counter("opsbus_edge_turned_away", "Requests refused before sign-in.", "why")
@@ -56,6 +59,7 @@ class Metrics:
         self._gauge("opsbus_edge_info", "Version.", "version").labels(version).set(1)
         self._request_children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._tool_children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._attempt_children: dict[str, Counter] = {}
 
     def request(self, method: str, status: str, seconds: float) -> None:
         """A request of any method ended with ``ok``, ``input_required``, an error code or ``denied``."""
@@ -77,6 +81,15 @@ class Metrics:
             self._tool_children[tool, status] = found
         found[0].inc()
         found[1].observe(seconds)
+
+    def attempt(self, outcome: str) -> None:
+        """A dispatch ended: an outcome of the dispatcher's, or an error code."""
+        found = self._attempt_children.get(outcome)
+        if found is None:
+            if len(self._attempt_children) > _OUTCOMES_MAX:
+                outcome = "other"
+            found = self._attempt_children[outcome] = self._attempts.labels(outcome)
+        found.inc()
 
     def error(self, code: str) -> None:
         """An error was told to a caller."""

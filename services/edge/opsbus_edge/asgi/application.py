@@ -68,7 +68,7 @@ class Application:
         self._admission = admission
         self._health = health
         self._mcp = mcp
-        self._express = Express(edge, mcp)
+        self._express = Express(edge, self._to_sdk)
         self._rest = Rest(edge)
         settings = edge.settings
         self._peers = Peers(
@@ -136,7 +136,7 @@ class Application:
                 return
             send = self._cors.readable(origin, send)
         # From here on the connection's other end is the client, not a proxy in between.
-        scope = {**scope, "client": (peer.address, 0) if peer.address else None}
+        scope["client"] = (peer.address, 0) if peer.address else None
         await self._to_face(scope, receive, send, headers, peer)
 
     async def _to_face(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str], peer: Peer) -> None:
@@ -189,11 +189,14 @@ class Application:
     async def _to_mcp(
         self, scope: Scope, receive: Receive, send: Send, caller: Caller, headers: dict[str, str]
     ) -> None:
-        scope, send = {**stripped(scope), CALLER: caller}, hinted(send)
+        scope[CALLER], send = caller, hinted(send)
         if scope["method"] == "POST":
             await self._express(scope, receive, send, caller, headers)
         else:
-            await self._mcp(scope, receive, send)
+            await self._to_sdk(scope, receive, send)
+
+    async def _to_sdk(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._mcp(stripped(scope), receive, send)
 
     async def _probe(self, path: str, method: str, send: Send) -> None:
         if method not in ("GET", "HEAD"):

@@ -110,7 +110,7 @@ class Dispatcher:
     def close(self, slot: Slot, outcome: str) -> None:
         """An attempt ended."""
         self._inbox.close(slot)
-        self._metrics.attempts.labels(outcome).inc()
+        self._metrics.attempt(outcome)
         if slot.dropped:
             self._metrics.replies_ignored.labels("slow_client").inc(slot.dropped)
 

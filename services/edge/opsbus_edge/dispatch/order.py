@@ -1,10 +1,11 @@
 """A request made ready for the bus: subject, body, headers, and what may be done when a worker is lost."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import orjson
 
-from opsbus_contracts.calls import Header
+from opsbus_contracts.calls import ClientInfo, Header
 from opsbus_contracts.subjects import mcp_subject, tool_subject
 from opsbus_edge.catalog import PromptEntry, ResourceEntry, ToolEntry
 from opsbus_edge.model import Request
@@ -61,7 +62,7 @@ def body_of(request: Request, target: Target) -> bytes:
         parts = [b'{"uri":', orjson.dumps(request.target)]
     else:
         parts = [_completion(request, target)[:-1]]
-    parts += [b',"client":', orjson.dumps(request.client.model_dump())]
+    parts += [b',"client":', client_json(request.client)]
     if request.wants_progress:
         parts.append(b',"progress":true')
     if request.log_level:
@@ -72,6 +73,17 @@ def body_of(request: Request, target: Target) -> bytes:
         parts += [b',"request_state":', orjson.dumps(request.request_state)]
     parts.append(b"}")
     return b"".join(parts)
+
+
+def client_json(client: ClientInfo) -> bytes:
+    """A ClientInfo's JSON. Many calls are of few clients."""
+    return _client_json(client.name, client.version, client.protocol, orjson.dumps(client.capabilities))
+
+
+@lru_cache(maxsize=1_000)
+def _client_json(name: str, version: str, protocol: str, capabilities: bytes) -> bytes:
+    shown = orjson.Fragment(capabilities)
+    return orjson.dumps({"name": name, "version": version, "protocol": protocol, "capabilities": shown})
 
 
 def _completion(request: Request, target: Target) -> bytes:
