@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -18,6 +19,7 @@ from opsbus.quarantine_store import QuarantineStore
 from opsbus_contracts.access import QuarantineKind
 from opsbus_contracts.events import Event
 from opsbus_edge.mcp_face import app as mcp_app
+from opsbus_edge.mcp_face.rights import may_watch
 
 WAIT_S = 30
 ALL = "demo://things"
@@ -134,6 +136,7 @@ async def test_a_write_in_the_cmdb_reaches_both_eras_at_two_edges(run_edge, run_
                 assert stream.honored.resource_subscriptions == [asset, other]
                 streams.append(stream)
             for client in old:
+                assert client.server_capabilities.resources.subscribe is True
                 for uri in (ASSETS, asset, other):
                     await client.subscribe_resource(uri)
             arguments = {"id": CHECKOUT, "status": "degraded", "reason": "errors at 12 percent"}
@@ -165,6 +168,47 @@ async def test_every_uri_of_a_template_can_be_watched_and_hears_of_itself_alone(
         assert await next_of(stream) == ONE
         await heard.wait(ONE)
         assert heard.uris == [ONE]
+
+
+async def test_what_every_instance_says_outside_of_calls_is_told_at_every_edge(
+    run_edge, run_worker, wait_known, connect
+):
+    """As a watch says it: three instances see the same, and each says so."""
+    heard = [Heard(), Heard()]
+    async with contextlib.AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(run_worker(things())) for _ in range(3)]
+        for each in heard:
+            edge = await stack.enter_async_context(run_edge())
+            await wait_known(edge, "demo_touch")
+            old = await stack.enter_async_context(
+                connect(edge.mcp_url, mode="legacy", message_handler=each.handler, sub=f"of-{edge.edge.instance}")
+            )
+            for uri in (ONE, TWO):
+                await old.subscribe_resource(uri)
+        began = asyncio.get_running_loop().time()
+        await asyncio.gather(*(worker.events.emit("resource_updated", {"uri": ONE}, ONE) for worker in workers))
+        took = asyncio.get_running_loop().time() - began
+        for each in heard:
+            await each.wait(ONE)
+        await asyncio.sleep(0.6)
+        await workers[0].events.emit("resource_updated", {"uri": TWO}, TWO)
+        for each in heard:
+            await each.wait(TWO)
+            assert each.uris.count(ONE) <= 2 + took / 0.5
+
+
+async def test_scopes_of_a_token_and_a_service_in_quarantine_count(edge, bus):
+    caller = edge.edge.stdio_caller()
+    assert may_watch(edge.edge, caller, ONE)
+    assert may_watch(edge.edge, replace(caller, scopes=("demo:*",)), ONE)
+    assert not may_watch(edge.edge, replace(caller, scopes=("cmdb:*",)), ONE)
+    assert not may_watch(edge.edge, replace(caller, scopes=()), ONE)
+    js = await bus.jetstream("keeper")
+    store = QuarantineStore(js, PlatformAudit(js, "keeper"), "ops@shop.example")
+    await store.add(QuarantineKind.SERVICE, "demo", "lies", 60)
+    async with asyncio.timeout(WAIT_S):
+        while may_watch(edge.edge, caller, ONE):
+            await asyncio.sleep(0.02)
 
 
 async def test_what_is_said_often_is_told_seldom_and_at_the_end_once_more(edge, connect):

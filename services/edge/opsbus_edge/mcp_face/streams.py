@@ -38,8 +38,6 @@ from opsbus_edge.tasks.wire import whole
 log = logs.get("edge")
 
 TASKS_METHOD = "notifications/tasks"
-TASKS_MAX = 100
-"""Task ids of one stream that are looked at."""
 LOOK_EVERY_S = 5.0
 """A watched task is looked at this often though nothing is heard of it: its edge may have died."""
 _GOING_ON = (TaskStatus.WORKING, TaskStatus.INPUT_REQUIRED)
@@ -188,7 +186,8 @@ class Streams:
         found: dict[str, str] = {}
         if edge.tasks is None or ctx.request is None or not isinstance(asked, list):
             return found
-        for id in dict.fromkeys(one for one in asked[:TASKS_MAX] if isinstance(one, str)):
+        most = self._face.settings.tasks_per_caller  # nobody has more
+        for id in dict.fromkeys(one for one in asked[:most] if isinstance(one, str)):
             seen = await edge.tasks.get(caller, id)
             if not isinstance(seen, ErrorBody):
                 found[task_digest(id)] = id
