@@ -3,6 +3,7 @@ Which facts of the real one it keeps to: tests/cmdb/netbox/README.md."""
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -42,6 +43,10 @@ def _named(found: Found, wanted: list[str]) -> bool:
     return str(found.get("name") or "").lower() in [name.lower() for name in wanted]
 
 
+def _begins(found: Found, wanted: list[str]) -> bool:
+    return any(str(found.get("name") or "").lower().startswith(start.lower()) for start in wanted)
+
+
 def _said(found: Found, wanted: list[str]) -> bool:
     texts = [str(found.get(name) or "") for name in ("name", "slug", "serial", "asset_tag", "description", "comments")]
     return any(wanted[-1].lower() in text.lower() for text in texts)
@@ -55,8 +60,8 @@ def _since(found: Found, wanted: list[str]) -> bool:
     return datetime.fromisoformat(found["last_updated"]) >= datetime.fromisoformat(wanted[-1])
 
 
-def _scope(type_: str, name: str) -> Test:
-    return lambda found, wanted: found.get("scope_type") == type_ and str(_value(found, "scope", name)) in wanted
+def _within(found: Found, wanted: list[str]) -> bool:
+    return bool(found["_locations"] & set(wanted))
 
 
 def _parent(type_: str, *way: str) -> Test:
@@ -66,7 +71,8 @@ def _parent(type_: str, *way: str) -> Test:
 _EVERY: dict[str, Test] = {
     "id": _among("id"),
     "id__gt": lambda found, wanted: found["id"] > max(int(number) for number in wanted),
-    "name": _named,
+    "name": _among("name"),
+    "name__isw": _begins,
     "q": _said,
     "tag": _tagged,
     "last_updated__gte": _since,
@@ -78,7 +84,7 @@ _STATUS: dict[str, Test] = {
 }
 _MACHINE: dict[str, Test] = {
     "site": _among("site", "slug"), "site_id": _among("site", "id"), "role": _among("role", "slug"),
-    "platform": _among("platform", "slug"), "cluster_id": _among("cluster", "id"),
+    "platform": _among("platform", "slug"), "cluster_id": _among("cluster", "id"), "name": _named,
 }  # fmt: skip
 FILTERS: dict[str, dict[str, Test]] = {
     "dcim/sites": {**_EVERY, **_STATUS, "slug": _among("slug"), "region": _among("region", "slug")},
@@ -87,15 +93,15 @@ FILTERS: dict[str, dict[str, Test]] = {
         "parent_id": _among("parent", "id"),
     },
     "dcim/devices": {
-        **_EVERY, **_STATUS, **_MACHINE, "location_id": _among("location", "id"),
+        **_EVERY, **_STATUS, **_MACHINE, "location_id": _within,
         "parent_device_id": _among("parent_device", "id"),
     },
     "virtualization/virtual-machines": {
         **_EVERY, **_STATUS, **_MACHINE, "cluster": _among("cluster", "name"), "device_id": _among("device", "id"),
     },
     "virtualization/clusters": {
-        **_EVERY, **_STATUS, "site": _scope("dcim.site", "slug"), "site_id": _scope("dcim.site", "id"),
-        "location_id": _scope("dcim.location", "id"),
+        **_EVERY, **_STATUS, "site": _among("_site", "slug"), "site_id": _among("_site", "id"),
+        "location_id": _within,
     },
     "ipam/services": {
         **_EVERY, "device": _parent("dcim.device", "parent", "name"),
@@ -116,8 +122,14 @@ FILTERS: dict[str, dict[str, Test]] = {
     "extras/custom-fields": _EVERY,
 }  # fmt: skip
 """By list, the filters that the real one has, of those that matter here; every other one it ignores."""
-_RELATED = {"site": "dcim/sites", "tenant": "tenancy/tenants"}
-"""Filters by slug: a slug that nothing has is refused, not matched by nothing."""
+_STATUSES = {
+    "dcim/sites": "planned staging active decommissioning retired",
+    "dcim/locations": "planned staging active decommissioning retired",
+    "virtualization/clusters": "planned staging active decommissioning offline",
+    "dcim/devices": "offline active planned staged failed inventory decommissioning maintenance",
+    "virtualization/virtual-machines": "offline active planned staged failed decommissioning paused",
+}
+"""The last of devices' is one that was configured."""
 
 
 @dataclass
@@ -147,7 +159,7 @@ def recorded() -> dict[str, list[Found]]:
 
 
 @asynccontextmanager
-async def serving(netbox: FakeNetBox | None = None) -> AsyncIterator[FakeNetBox]:
+async def serving(netbox: FakeNetBox | None = None, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeNetBox]:
     """It on a free port."""
     fake = netbox or FakeNetBox(recorded())
     app = web.Application()
@@ -158,9 +170,9 @@ async def serving(netbox: FakeNetBox | None = None) -> AsyncIterator[FakeNetBox]
     app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     host, port = runner.addresses[0][:2]
-    fake.url = f"http://{host}:{port}"
+    fake.url = f"https://localhost:{port}" if tls else f"http://{host}:{port}"
     try:
         yield fake
     finally:
@@ -192,7 +204,7 @@ async def _answer(fake: FakeNetBox, request: web.Request) -> web.StreamResponse:
         return await _write(fake, request, path, key)
     if key is not None:
         found = next((item for item in fake.data[path] if str(item["id"]) == key), None)
-        return _json(_chosen(found, request)) if found else _json({"detail": "No object matches the given query."}, 404)
+        return _json(_chosen(found, request)) if found else _json({"detail": "No Device matches the given query."}, 404)
     return _list(fake, request, path)
 
 
@@ -206,7 +218,7 @@ def _let_in(request: web.Request) -> str:
 
 
 def _list(fake: FakeNetBox, request: web.Request, path: str) -> web.Response:
-    found = list(fake.data[path])
+    found = [item | _derived(fake, item) for item in fake.data[path]]
     custom = {f"cf_{item['name']}": item["name"] for item in fake.data["extras/custom-fields"]}
     for name in dict.fromkeys(request.query):
         wanted = request.query.getall(name)
@@ -219,12 +231,12 @@ def _list(fake: FakeNetBox, request: web.Request, path: str) -> web.Response:
         test = FILTERS[path].get(name)
         if test is None:
             continue  # as the real one does
-        if name in _RELATED:
-            slugs = {item["slug"] for item in fake.data[_RELATED[name]]}
-            strange = [slug for slug in wanted if slug not in slugs]
-            if strange:
-                text = f"Select a valid choice. {strange[0]} is not one of the available choices."
-                return _json({name: [text]}, 400)
+        known = _choices(fake, path).get(name)
+        strange = [value for value in wanted if known is not None and value not in known]
+        if strange:
+            # Nothing is matched by what nothing has: it is refused, and with it the values that are known.
+            text = f"Select a valid choice. {strange[0]} is not one of the available choices."
+            return _json({name: [text]}, 400)
         found = [item for item in found if test(item, wanted)]
     if request.query.get("ordering") == "id":
         found.sort(key=lambda item: item["id"])
@@ -233,8 +245,51 @@ def _list(fake: FakeNetBox, request: web.Request, path: str) -> web.Response:
     more = len(found) > start + limit
     # The real one tells the host it was asked by: behind a proxy, one that nobody outside knows.
     following = f"http://netbox.internal/api/{path}/?limit={limit}&offset={start + limit}" if more else None
-    results = [_chosen(item, request) for item in found[start : start + limit]]
+    results = [_chosen(fake.of(path, item["id"]), request) for item in found[start : start + limit]]
     return _json({"count": len(found), "next": following, "previous": None, "results": results})
+
+
+def _choices(fake: FakeNetBox, path: str) -> dict[str, set[str]]:
+    """Filters that take only what there is."""
+    everything = [item for items in fake.data.values() for item in items]
+
+    def slugs(name: str) -> set[str]:
+        return {item[name]["slug"] for item in everything if isinstance(item.get(name), dict)}
+
+    statuses = set(_STATUSES.get(path, "").split())
+    numbers = {name: {str(item["id"]) for item in fake.data[path]} for name, path in _NUMBERED.items()}
+    if path == "ipam/services":
+        numbers = {}
+    return numbers | {
+        "status": statuses,
+        "status__n": statuses,
+        "site": {item["slug"] for item in fake.data["dcim/sites"]},
+        "tenant": {item["slug"] for item in fake.data["tenancy/tenants"]},
+        "cluster": {item["name"] for item in fake.data["virtualization/clusters"]},
+        "tag": {tag["slug"] for item in everything for tag in item.get("tags", [])},
+        "role": slugs("role"),
+        "platform": slugs("platform"),
+        "region": slugs("region"),
+    }
+
+
+_NUMBERED = {
+    "site_id": "dcim/sites", "location_id": "dcim/locations", "parent_id": "dcim/locations",
+    "cluster_id": "virtualization/clusters", "device_id": "dcim/devices", "parent_device_id": "dcim/devices",
+}  # fmt: skip
+
+
+def _derived(fake: FakeNetBox, item: Found) -> Found:
+    """Where it is, with everything around that: the real one keeps a tree of it."""
+    places = {place["id"]: place for place in fake.data["dcim/locations"]}
+    scoped = item.get("scope_type") == "dcim.location"
+    at = places.get(item["scope"]["id"] if scoped else _value(item, "location", "id"))
+    site = at["site"] if scoped and at else item.get("scope") if item.get("scope_type") == "dcim.site" else None
+    around: set[str] = set()
+    while at is not None:
+        around.add(str(at["id"]))
+        at = places.get(_value(at, "parent", "id"))
+    return {"_locations": around, "_site": site or item.get("site")}
 
 
 def _plain(value: Any) -> Any:

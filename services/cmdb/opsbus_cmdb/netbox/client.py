@@ -3,6 +3,7 @@ says which system and what to do. What the answers mean lives in mapping.py."""
 
 import asyncio
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -22,11 +23,16 @@ M = TypeVar("M", bound=BaseModel)
 Params = list[tuple[str, str]]
 
 _WAIT_MAX_S = 30.0
+_NO_CHOICE = re.compile(r"Select a valid choice\. (.*) is not one of the available choices\.")
 _WAY_IN = "give a token by NETBOX_TOKEN, or a file by NETBOX_TOKEN_FILE; a v2 token is nbt_<key>.<token>, whole"
 
 
 class NoChoiceError(Exception):
-    """NetBox does not know a value that it was to filter by: nothing has it."""
+    """NetBox does not know a value that it was to filter by."""
+
+    def __init__(self, name: str, value: str) -> None:
+        super().__init__(f"{name}: {value}")
+        self.asked = (name, value)
 
 
 class NetBox:
@@ -57,7 +63,8 @@ class NetBox:
         """Whether the token goes over the network for anyone to read."""
         path = parts.path.rstrip("/")
         self._base = f"{self.where}{path.removesuffix('/api')}/api/"
-        self._headers = {"Accept": "application/json"}
+        # Its messages are understood, so they have to be in one language.
+        self._headers = {"Accept": "application/json", "Accept-Language": "en"}
         if token:
             # The prefix tells the version: v2 tokens, since 4.5, are bearer tokens.
             scheme = "Bearer" if token.startswith("nbt_") else "Token"
@@ -99,9 +106,8 @@ class NetBox:
         asked = [*params, ("fields", fields_of(model)), ("ordering", "id"), ("limit", str(limit))]
         if after:
             asked.append(("id__gt", str(after)))
-        try:
-            found = await self._get(f"{path}/", Listing[model], asked)  # type: ignore[valid-type]
-        except NoChoiceError:
+        found = await self._filtered(path, model, asked)
+        if found is None:
             return Listing(count=0, next=None, results=[])
         last = after
         for item in found.results:
@@ -142,13 +148,30 @@ class NetBox:
 
     async def count(self, path: str, params: Params) -> int:
         """How many match."""
-        try:
-            found = await self._get(f"{path}/", Listing[_Id], [*params, ("fields", "id"), ("limit", "1")])
-        except NoChoiceError:
+        found = await self._filtered(path, _Id, [*params, ("fields", "id"), ("limit", "1")])
+        if found is None:
             return 0
         if found.count is None:
             raise self._odd("GET", f"{path}/", "no count")
         return found.count
+
+    async def _filtered(self, path: str, model: type[M], params: Params) -> Listing[M] | None:
+        """A list, without the values that NetBox does not know; None when none is left that it could filter by.
+
+        Of several values it refuses all for the one that nothing has, and of those it is to leave out as well.
+        """
+        left = list(params)
+        while True:
+            try:
+                return await self._get(f"{path}/", Listing[model], left)  # type: ignore[valid-type]
+            except NoChoiceError as unknown:
+                name, _ = unknown.asked
+                kept = [pair for pair in left if pair != unknown.asked]
+                if len(kept) == len(left):
+                    raise self._odd("GET", f"{path}/", f"a value it was not asked for ({name})") from None
+                if not name.endswith("__n") and all(other != name for other, _ in kept):
+                    return None
+                left = kept
 
     async def one(self, path: str, key: int, model: type[M]) -> M | None:
         """An object by id; None when there is none, or none that the token may see."""
@@ -252,8 +275,9 @@ class NetBox:
     async def _refused(self, method: str, path: str, status: int, kind: str, body: bytes, wait: str) -> NoReturn:
         said = _said(body) if kind == "application/json" else {}
         told = _first(said)
-        if status == 400 and method == "GET" and said and all(_unknown(what) for what in said.values()):
-            raise NoChoiceError(told)
+        unknown = _unknown(said) if status == 400 and method == "GET" else None
+        if unknown:
+            raise NoChoiceError(*unknown)
         if status in {401, 403}:
             lacks = "permission" in told
             raise ToolError(
@@ -326,5 +350,10 @@ def _first(said: dict[str, Any]) -> str:
     return ""
 
 
-def _unknown(what: Any) -> bool:
-    return isinstance(what, list) and all(isinstance(text, str) and "Select a valid choice" in text for text in what)
+def _unknown(said: dict[str, Any]) -> tuple[str, str] | None:
+    for name, what in said.items():
+        for text in what if isinstance(what, list) else []:
+            found = _NO_CHOICE.fullmatch(text) if isinstance(text, str) else None
+            if found:
+                return name, found.group(1)
+    return None
