@@ -324,12 +324,12 @@ LISTENED = (
     "tool.>", "tool.*.*", "tool.cmdb.*", "tool.k8s.*", "tool.k8s.get_pods", "mcp.>", "mcp.cmdb.*", "shadow.>",
     "shadow.k8s.*", "cancel.>", "cancel.*", "audit.>", "audit.edge.*", "checkpoint.>", "$KV.>", "$KV.KEYS.>",
     "$KV.APIKEYS.>", "$KV.SUBJECTKEYS.>", "$KV.TASKS.>", "$KV.CONFIRMATIONS.>", "$O.>", "$JS.>", "$JS.API.>",
-    "$JS.ACK.>", "$JS.EVENT.>", "$SYS.>", "$SRV.>", "edge.>", "event.>",
+    "$JS.ACK.>", "$JS.EVENT.>", "$SYS.>", "$SRV.>", "edge.>", "edge.task.*", "event.>",
 )  # fmt: skip
 SAID = (
     "tool.cmdb.query_assets", "tool.k8s.get_pods", "mcp.cmdb.resources_read", "shadow.k8s.get_pods", "cancel.cmdb",
     "cancel.k8s", "audit.edge.completed", "checkpoint.audit", "$KV.KEYS.identity.x", "_INBOX.edge.edge-1.call",
-    "_INBOX.cmdb.x", "_INBOX.keeper.x", "edge.edge-1.session", "event.cmdb.asset_updated",
+    "_INBOX.cmdb.x", "_INBOX.keeper.x", "edge.edge-1.session", "edge.task.x", "event.cmdb.asset_updated",
 )  # fmt: skip
 MAY_HEAR = {
     "edge": ("_INBOX.edge.", "edge."),

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from mcp.shared.exceptions import MCPError
@@ -415,3 +417,19 @@ async def test_after_the_bus_was_away_all_that_is_watched_may_have_changed(edge,
         await asyncio.to_thread(bus.restart)
         await heard.wait(ONE)
         assert await next_of(stream) == TWO
+
+
+def test_what_the_documentation_says_can_be_watched_is_offered_so():
+    from opsbus_cmdb.app import build as cmdb
+    from opsbus_k8s_ops.app import build as k8s
+    from opsbus_monitoring.app import build as monitoring
+
+    offered = set()
+    for worker in (cmdb(), k8s(), monitoring()):
+        fixed = [one.spec for one in worker.registry.resources.values()]
+        offered |= {spec.uri for spec in fixed if spec.subscribable} | set(worker.registry.templates)
+    text = (Path(__file__).parents[3] / "docs" / "events.md").read_text()
+    table = text.partition("What can be watched today:")[2].partition("\n\n**")[0]
+    named = set(re.findall(r"`(enterprise://[^`]+)`", table))
+    assert len(named) >= 4
+    assert named <= offered

@@ -10,9 +10,10 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.shared.exceptions import MCPError
-from mcp_types import ElicitResult, ToolListChangedNotification
+from mcp_types import ElicitResult, ResourceUpdatedNotification, ToolListChangedNotification
 
 ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"])
+WATCHED = "test://watched-resource"
 COMMAND = ["-m", "opsbus", "stdio"]
 
 
@@ -40,11 +41,13 @@ async def accepts(context, params):
 
 @ERAS
 async def test_a_client_lists_calls_and_answers_questions(server, fixtures, mode):
-    heard = asyncio.Event()
+    heard, updated = asyncio.Event(), asyncio.Event()
 
     async def listen(message):
         if isinstance(message, ToolListChangedNotification):
             heard.set()
+        if isinstance(message, ResourceUpdatedNotification):
+            updated.set()
 
     async with Client(server, mode=mode, elicitation_callback=accepts, message_handler=listen) as client:
         assert "test_simple_text" in {tool.name for tool in (await client.list_tools()).tools}
@@ -53,12 +56,19 @@ async def test_a_client_lists_calls_and_answers_questions(server, fixtures, mode
         assert result.content[0].text == "Hello, Ada!"
         if mode == "legacy":
             await client.call_tool("test_trigger_tool_change")
-            await asyncio.wait_for(heard.wait(), 10)
+            await asyncio.wait_for(heard.wait(), 30)
+            await client.subscribe_resource(WATCHED)
+            await client.call_tool("test_touch_watched")
+            await asyncio.wait_for(updated.wait(), 30)
         else:
             async with client.listen(tools_list_changed=True) as changes:
                 await client.call_tool("test_trigger_tool_change")
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     assert type(await anext(aiter(changes))).__name__ == "ToolsListChanged"
+            async with client.listen(resource_subscriptions=[WATCHED]) as changes:
+                await client.call_tool("test_touch_watched")
+                async with asyncio.timeout(30):
+                    assert (await anext(aiter(changes))).uri == WATCHED
 
 
 @ERAS

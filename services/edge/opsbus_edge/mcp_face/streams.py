@@ -1,7 +1,6 @@
 """Streams of ``subscriptions/listen``: each hears what was acknowledged to it, for as long as its caller may."""
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
 import orjson
@@ -145,8 +144,8 @@ class Streams:
         room = self._shares.left(caller.sub)
         tasks = dict(list(tasks.items())[: max(0, room)])
         room -= len(tasks)
-        asked = dict.fromkeys(str(uri) for uri in wanted.resource_subscriptions or ())
-        uris = _first((uri for uri in asked if may_watch(edge, caller, uri)), room)
+        asked = dict.fromkeys((wanted.resource_subscriptions or [])[: self._shares.most])
+        uris = [uri for uri in asked if may_watch(edge, caller, uri)][: max(0, room)]
         honoured = SubscriptionFilter(
             tools_list_changed=wanted.tools_list_changed or None,
             prompts_list_changed=wanted.prompts_list_changed or None,
@@ -236,12 +235,3 @@ class Streams:
 
     async def _send(self, ctx: Ctx, notification: Any) -> None:
         await ctx.session.send_notification(cast("ServerNotification", notification), related_request_id=ctx.request_id)
-
-
-def _first(values: Iterable[str], number: int) -> list[str]:
-    found: list[str] = []
-    for value in values:
-        if len(found) >= number:
-            break
-        found.append(value)
-    return found
