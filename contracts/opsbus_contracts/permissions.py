@@ -6,7 +6,7 @@ server's configuration is the kit's matter.
 
 from typing import NamedTuple
 
-from opsbus_contracts.streams import AUDIT_STORE, CONSUMERS
+from opsbus_contracts.streams import AUDIT_STORE, CONSUMERS, READERS, ReaderSpec
 from opsbus_contracts.subjects import SUBJECTS, Kind
 
 PLATFORM_IDENTITIES = ("edge", "provisioner", "auditor", "operator", "keeper", "witness")
@@ -57,6 +57,16 @@ def _ordered(stream: str) -> tuple[str, ...]:
         f"$JS.API.CONSUMER.INFO.{stream}.>",
         f"$JS.API.CONSUMER.DELETE.{stream}.>",
         "$JS.FC.>",
+    )
+
+
+def _reads(spec: ReaderSpec) -> tuple[str, ...]:
+    """Grants to read one subject of a stream by a consumer of one's own, under the names that are one's own."""
+    made, pulled, gone = (f"$JS.API.CONSUMER.{verb}.{spec.stream}" for verb in ("CREATE", "MSG.NEXT", "DELETE"))
+    return tuple(
+        grant
+        for place in spec.places
+        for grant in (f"{made}.{place}.{spec.subject}", f"{pulled}.{place}", f"{gone}.{place}")
     )
 
 
@@ -138,6 +148,9 @@ def _worker(service: str) -> Grants:
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
             f"$JS.ACK.{stream}.{name}.>",
         ]
+    for reader in READERS:
+        if reader.service == service:
+            publish += _reads(reader)
     if service == AUDIT_STORE.service:
         publish += [
             *_rows(Kind.STREAM, publisher="audit"),

@@ -6,6 +6,9 @@ from opsbus_contracts.catalog import CATALOG_TTL_S
 
 DAY_S = 86_400.0
 
+READERS_AT_ONCE = 16
+"""Instances of one service that read the same events at once, at most."""
+
 
 class StreamSpec(NamedTuple):
     """A JetStream stream with limits retention and file storage."""
@@ -64,6 +67,26 @@ class ConsumerSpec(NamedTuple):
     max_ack_pending: int
 
 
+class ReaderSpec(NamedTuple):
+    """Events of one subject that every instance of a service reads in their order and keeps in memory.
+
+    An instance makes a consumer of its own, which leaves no trace, under one of ``places``: with a name, stream and
+    filter all fixed a grant lets it read this subject and touch no consumer of others.
+    """
+
+    service: str
+    """The service that reads."""
+    subject: str
+    """``event.cmdb.owners_listed``"""
+    stream: str = "EVENTS"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Names of consumers; so many instances can read at once."""
+        about = self.subject.removeprefix("event.").replace(".", "-")
+        return tuple(f"{self.service}-reads-{about}-{place}" for place in range(READERS_AT_ONCE))
+
+
 AUDIT = StreamSpec(
     "AUDIT", ("audit.>",), "Every step of every call: the record.", 90 * DAY_S, 32 * 1024**3, True, True, True, 600.0
 )
@@ -115,3 +138,25 @@ CMDB_EVENTS = ConsumerSpec(
     "EVENTS", "cmdb-events", "What the CMDB has learned of what others saw.", "cmdb", 30.0, 1_000
 )
 CONSUMERS: tuple[ConsumerSpec, ...] = (AUDIT_STORE, AUDIT_SINK, CMDB_EVENTS)
+
+OWNERS_LISTED = "event.cmdb.owners_listed"
+ALERT_FIRING = "event.monitoring.alert_firing"
+ALERT_RESOLVED = "event.monitoring.alert_resolved"
+READERS: tuple[ReaderSpec, ...] = (
+    ReaderSpec("cmdb", OWNERS_LISTED),
+    *(ReaderSpec("monitoring", subject) for subject in (OWNERS_LISTED, ALERT_FIRING, ALERT_RESOLVED)),
+    *(ReaderSpec("k8s", subject) for subject in (OWNERS_LISTED, ALERT_FIRING, ALERT_RESOLVED)),
+)
+"""Who reads which events for itself. The CMDB and the monitoring worker read their own: what was told already."""
+
+
+def reader(service: str, subject: str) -> ReaderSpec:
+    """The declared reader.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for spec in READERS:
+        if (spec.service, spec.subject) == (service, subject):
+            return spec
+    raise KeyError(f"{service} {subject}")

@@ -40,9 +40,10 @@ class Estate:
     grafana: str
 
     @property
-    def settings(self) -> dict[str, str]:
-        """For a worker."""
+    def settings(self) -> dict[str, Any]:
+        """For a worker; it watches no alerts, whose events would mix with a test's own."""
         return {
+            "alert_watch": False,
             "prometheus_url": self.prometheus,
             "alertmanager_url": self.alertmanager,
             "grafana_url": self.grafana,

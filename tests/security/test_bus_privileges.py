@@ -18,7 +18,7 @@ from nats.js.errors import NotFoundError
 
 from opsbus.testing.bus import ONLOOKER, Bus
 from opsbus_contracts.permissions import PLATFORM_IDENTITIES
-from opsbus_contracts.streams import BUCKETS, STREAMS
+from opsbus_contracts.streams import BUCKETS, READERS, STREAMS
 
 WORKERS = ("k8s", "cmdb", "monitoring", "audit", "approvals")
 PLATFORM = tuple(name for name in PLATFORM_IDENTITIES if name != "provisioner")
@@ -413,3 +413,65 @@ def stream_of(subject: str) -> str:
     return next(key.stream for key in KEYS if key.subject.split(".")[:2] == subject.split(".")[:2] or (
         key.subject.split(".")[0] == subject.split(".")[0] and not subject.startswith("$")
     ))  # fmt: skip
+
+
+READ_EVENTS = {service: [spec for spec in READERS if spec.service == service] for service in WORKERS}
+NOT_READ = ("event.cmdb.asset_updated", "event.edge.catalog_refused", "event.>", "event.cmdb.*", ">")
+
+
+@pytest.mark.parametrize("identity", [name for name, specs in READ_EVENTS.items() if specs])
+async def test_who_reads_one_kind_of_event_reads_no_other_and_touches_no_reader_of_others(
+    bus: Bus, identity: str
+) -> None:
+    """By every name it may give a consumer, it gets its own subject: another filter, several, or none are refused."""
+    above = await bus.jetstream()
+    for key in KEYS:
+        if key.stream == "EVENTS":
+            await above.publish(key.subject, b"of its owner")
+    for spec in READERS:
+        await above.publish(spec.subject, b"for its readers")
+    found = Field(bus, identity, await bus.connect(identity), above, await bus.connect(ONLOOKER))
+    durable = (await above.consumer_info("EVENTS", "cmdb-events")).config.as_dict()
+    specs = READ_EVENTS[identity]
+    others = [spec for spec in READERS if spec.service != identity]
+    subjects = [subject for subject in (*NOT_READ, *(s.subject for s in others)) if subject not in {
+        spec.subject for spec in specs}]  # fmt: skip
+    asked: list[tuple[str, object]] = []
+    for spec in specs:
+        place = spec.places[0]
+        base = {"ack_policy": "none", "deliver_policy": "all", "name": place}
+        named = f"$JS.API.CONSUMER.CREATE.EVENTS.{place}"
+        for subject in subjects:
+            other = {"stream_name": "EVENTS", "config": base | {"filter_subject": subject}}
+            asked += [(f"{named}.{spec.subject}", other), (f"{named}.{subject}", other), (named, other)]
+            several = {"stream_name": "EVENTS", "config": base | {"filter_subjects": [spec.subject, subject]}}
+            asked += [(f"{named}.{spec.subject}", several), (named, several)]
+        asked.append((f"{named}.{spec.subject}", {"stream_name": "EVENTS", "config": base}))
+        asked.append((named, {"stream_name": "EVENTS", "config": base}))
+        # Under another's name, or that of a durable consumer: whose filter would be changed.
+        for name in ("cmdb-events", *(one.places[0] for one in others)):
+            taken = base | {"name": name, "durable_name": name, "filter_subject": spec.subject}
+            body = {"stream_name": "EVENTS", "config": taken}
+            asked += [
+                (f"$JS.API.CONSUMER.CREATE.EVENTS.{name}.{spec.subject}", body),
+                (f"{named}.{spec.subject}", body),
+                (f"$JS.API.CONSUMER.DURABLE.CREATE.EVENTS.{name}", body),
+                (f"$JS.API.CONSUMER.DELETE.EVENTS.{name}", b""),
+            ]
+            if not (identity == "cmdb" and name == "cmdb-events"):
+                asked.append((f"$JS.API.CONSUMER.MSG.NEXT.EVENTS.{name}", {"batch": 1, "no_wait": True}))
+    await found.ask_all(asked)
+    assert not found.worked, found.worked
+    assert (await above.consumer_info("EVENTS", "cmdb-events")).config.as_dict() == durable
+    bus.errors.clear()
+    for spec in specs:
+        config = {"name": spec.places[0], "filter_subject": spec.subject, "ack_policy": "none", "deliver_policy": "all"}
+        body = {"stream_name": "EVENTS", "config": config, "action": "create"}
+        made = f"$JS.API.CONSUMER.CREATE.EVENTS.{spec.places[0]}.{spec.subject}"
+        assert await found.ask(made, body, timeout=10)
+        inbox = found.client.new_inbox()
+        pulled = await found.client.subscribe(inbox)
+        await found.publish(f"$JS.API.CONSUMER.MSG.NEXT.EVENTS.{spec.places[0]}", b'{"batch": 1}', inbox)
+        assert (await pulled.next_msg(timeout=30)).data == b"for its readers"
+    assert bus.errors == []
+    print(f"\n{identity}: {found.tries} tries")

@@ -22,6 +22,7 @@ from opsbus_cmdb.learning import learn_for_ever
 from opsbus_cmdb.marks import ASSETS_URI
 from opsbus_cmdb.netbox.inventory import NetBoxInventory
 from opsbus_cmdb.owner_tools import who_owns
+from opsbus_cmdb.owners_told import telling
 from opsbus_cmdb.settings import CmdbSettings
 from opsbus_cmdb.status_tools import update_asset_status
 from opsbus_cmdb.store import EmbeddedInventory
@@ -37,7 +38,10 @@ async def open_inventory(settings: CmdbSettings) -> AsyncIterator[Inventory]:
     a seed is set."""
     if settings.url:
         key = settings.api_key.get_secret_value()
-        async with HttpInventory(settings.url, key, settings.timeout_s, settings.body_bytes_max) as remote:
+        async with (
+            HttpInventory(settings.url, key, settings.timeout_s, settings.body_bytes_max) as remote,
+            _owners_told(settings, remote),
+        ):
             yield remote
         return
     if settings.netbox_url:
@@ -46,11 +50,12 @@ async def open_inventory(settings: CmdbSettings) -> AsyncIterator[Inventory]:
         except ValueError as error:
             raise SettingsError(str(error)) from error
         try:
-            yield netbox
+            async with _owners_told(settings, netbox):
+                yield netbox
         finally:
             await netbox.__aexit__(None, None, None)
         return
-    async with _filled_store(settings) as store:
+    async with _filled_store(settings) as store, _owners_told(settings, store):
         store.learns = settings.learn
         if settings.shadow or not settings.learn:
             yield store
@@ -64,6 +69,19 @@ async def open_inventory(settings: CmdbSettings) -> AsyncIterator[Inventory]:
         finally:
             await tasks.end(learning, keeping)
             await close(client)
+
+
+@asynccontextmanager
+async def _owners_told(settings: CmdbSettings, inventory: Inventory) -> AsyncIterator[None]:
+    if settings.shadow or not settings.tell_owners:
+        yield
+        return
+    client = await connect(settings, NAME, name=f"{NAME}-owners")
+    try:
+        async with telling(client, inventory, get_log(NAME, part="owners"), settings.owners_check_s):
+            yield
+    finally:
+        await close(client)
 
 
 @asynccontextmanager

@@ -13,9 +13,11 @@ from pydantic import BaseModel, ValidationError
 
 from opsbus import ErrorCode, ToolError
 from opsbus.guard import BackendShutError, Guard
+from opsbus.owners import Owned
 from opsbus_cmdb.http_api import ASSETS, CANCELLATION, CHANGES, FILTER, TOPOLOGY, Fault, FaultBody, Groups, StatusPatch
 from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
 from opsbus_cmdb.model import Asset, Change
+from opsbus_cmdb.owned import paged
 from opsbus_cmdb.query import AssetQuery, Cancellation, ChangeDraft, ChangeQuery, StatusChange, TopologyQuery
 from opsbus_cmdb.workloads import Workload
 from opsbus_contracts import Executed
@@ -130,6 +132,14 @@ class HttpInventory:
         return await self._get(f"{CHANGES}/{quote(number, safe='')}", Change)
 
     async def workloads(self, namespaces: list[str]) -> list[Workload] | None:
+        """See Inventory: this API has none."""
+        return None
+
+    async def owned(self, most: int) -> list[Owned]:
+        """See Inventory."""
+        return await paged(self, most)
+
+    async def owners_mark(self) -> str | None:
         """See Inventory: this API has none."""
         return None
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pydantic import BaseModel, Field
 
+from opsbus.owners import Owned
 from opsbus_cmdb.model import Asset, Change, Relationship, Window
 from opsbus_cmdb.query import AssetQuery, Cancellation, ChangeDraft, ChangeQuery, StatusChange, TopologyQuery
 from opsbus_cmdb.workloads import Workload
@@ -109,4 +110,12 @@ class Inventory(Protocol):
 
     async def cancel_change(self, number: str, cancellation: Cancellation) -> Change:
         """Cancel a change that nobody touched since it was looked at (else ``precondition_failed``)."""
+        ...
+
+    async def owned(self, most: int) -> list[Owned]:
+        """What an alert can be about and has an owner of its own, the critical first."""
+        ...
+
+    async def owners_mark(self) -> str | None:
+        """Changes when an asset does; None: only reading all of them would tell."""
         ...

@@ -59,6 +59,10 @@ class CmdbSettings(Settings):
     learn: bool = Field(
         default=True, description="Learn from the Kubernetes worker's events what runs (the embedded store only)."
     )
+    tell_owners: bool = Field(default=True, description="Tell the other workers who owns what.")
+    owners_check_s: float = Field(
+        default=15.0, ge=0.05, le=3600, description="How often it is looked whether an owner changed."
+    )
     seed: str = Field(default="", description="Fill an empty embedded store with this practice estate: shop.")
 
     @field_validator("url", "netbox_url")

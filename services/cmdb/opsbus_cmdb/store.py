@@ -12,7 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from opsbus import ToolError
 from opsbus.database import open_engine
-from opsbus_cmdb import asset_store, change_store, health_facts, marks, outbox, tables, topology_store, workloads
+from opsbus.owners import Owned
+from opsbus_cmdb import (
+    asset_store,
+    change_store,
+    health_facts,
+    marks,
+    outbox,
+    owned,
+    tables,
+    topology_store,
+    workloads,
+)
 from opsbus_cmdb.faults import unavailable
 from opsbus_cmdb.health import Fact, Live
 from opsbus_cmdb.history import asset_row
@@ -186,6 +197,16 @@ class EmbeddedInventory:
         """See Inventory."""
         async with self._transaction("a change was cancelled") as connection:
             return await change_store.cancel(connection, number, cancellation)
+
+    async def owned(self, most: int) -> list[Owned]:
+        """See Inventory."""
+        async with self._transaction("owners were read") as connection:
+            return await owned.read(connection, most)
+
+    async def owners_mark(self) -> str | None:
+        """See Inventory."""
+        async with self._transaction("it was asked whether an asset changed") as connection:
+            return await owned.mark(connection)
 
     async def load(self, estate: Estate) -> bool:
         """Write an estate into an empty store; False, and nothing written, when there are assets already."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from opsbus import Worker, tasks
+from opsbus_k8s_ops.beside import reading
 from opsbus_k8s_ops.cluster import Clusters
 from opsbus_k8s_ops.overview import clusters, complete_namespace, triage_namespace
 from opsbus_k8s_ops.settings import K8sSettings
@@ -27,7 +28,7 @@ from opsbus_k8s_ops.watching import CLUSTERS_URI, watch_clusters
 
 async def open_clusters(made: Worker, settings: K8sSettings) -> AsyncIterator[Clusters]:
     """The clusters, and their watches beside the calls."""
-    async with Clusters(settings) as reachable:
+    async with Clusters(settings) as reachable, reading(settings, reachable.beside):
         if settings.shadow or not settings.watch:
             yield reachable
             return

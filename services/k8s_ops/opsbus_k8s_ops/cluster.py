@@ -17,6 +17,7 @@ from opsbus import ErrorCode, ToolError
 from opsbus.toolerror import near
 from opsbus_contracts import Identity
 from opsbus_k8s_ops.api import VERSION, CallerClient, ClusterApi, Impersonation
+from opsbus_k8s_ops.beside import Beside
 from opsbus_k8s_ops.discovery import Discovery
 from opsbus_k8s_ops.kubeconfig import ClusterConfig, Refresher, load_clusters
 from opsbus_k8s_ops.listing import Bounds, names_of
@@ -64,6 +65,7 @@ class Clusters:
         self.settings = settings
         self.default = ""
         self.discovery = Discovery()
+        self.beside = Beside()
         self._reach: dict[str, Reach] = {}
 
     async def __aenter__(self) -> "Clusters":

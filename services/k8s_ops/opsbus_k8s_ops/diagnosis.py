@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from opsbus_k8s_ops.beside import FiringAlert
 from opsbus_k8s_ops.eventrows import EventRow
 from opsbus_k8s_ops.models import Autoscaler, PodRow, optional
 from opsbus_k8s_ops.rolloutmodels import ConditionRow, RevisionRow
@@ -62,6 +63,9 @@ class Diagnosis(BaseModel):
     next_steps: list[str] = Field(description="Calls that would tell more, or change least.")
     replicas: Replicas
     owner: str | None = optional("Team or contact.")
+    owner_from: Literal["object", "cmdb"] | None = optional()
+    contact: str | None = optional("Of the owner, as the CMDB has it.")
+    alerts: list[FiringAlert] | None = optional("That fire for it, the gravest first.")
     runbook: str | None = optional()
     hpa: Autoscaler | None = optional()
     conditions: list[ConditionRow] | None = optional()
@@ -85,6 +89,7 @@ class Diagnosis(BaseModel):
         for finding in self.findings:
             lines.append(f"[{finding.level}] {finding.what}")
             lines += [f"    {evidence}" for evidence in finding.evidence or []]
+        lines += [f"Alert {alert.name} ({alert.severity}) since {alert.since}" for alert in self.alerts or []]
         for tail in self.logs or []:
             lines.append(f"Log of {tail.pod}/{tail.container}{' (previous run)' if tail.previous else ''}:")
             lines += [f"    {line}" for line in tail.lines[-TEXT_LOG_LINES:]]

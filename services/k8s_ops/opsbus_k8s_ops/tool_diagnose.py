@@ -15,11 +15,12 @@ from opsbus.when import parse_when
 from opsbus_k8s_ops.api import ClusterApi, Obj
 from opsbus_k8s_ops.arguments import Cluster, Namespace, Workload
 from opsbus_k8s_ops.autoscaling import autoscalers
+from opsbus_k8s_ops.beside import FiringAlert
 from opsbus_k8s_ops.cluster import ANSWER_MARGIN_S, Clusters
-from opsbus_k8s_ops.diagnosis import Diagnosis, LogTail, fit
+from opsbus_k8s_ops.diagnosis import Diagnosis, Finding, LogTail, fit
 from opsbus_k8s_ops.eventrows import Event, about_of, merge, read_event
 from opsbus_k8s_ops.family import Family
-from opsbus_k8s_ops.findings import Parts, find
+from opsbus_k8s_ops.findings import LEVELS, Parts, find
 from opsbus_k8s_ops.listing import Bounds, list_objects
 from opsbus_k8s_ops.logstream import LogQuery, Source
 from opsbus_k8s_ops.logtargets import KINDS, find_workload, selector_of, sources_of
@@ -35,7 +36,7 @@ from opsbus_k8s_ops.tool_pods import pod_row
 from opsbus_k8s_ops.tool_rollout_history import history_rows
 from opsbus_k8s_ops.tool_rollout_status import POD_FIELDS, counts_of, optional_part
 
-PODS_SHOWN, EVENTS_SHOWN, ROLLOUTS_SHOWN, CHANGES_SHOWN = 8, 12, 3, 12
+PODS_SHOWN, EVENTS_SHOWN, ROLLOUTS_SHOWN, CHANGES_SHOWN, ALERTS_SHOWN = 8, 12, 3, 12, 8
 LOGS_OF_PODS, LOGS_MAX = 2, 3
 LINE_CHARS_MAX = 300
 LOG_READ_S = 10.0
@@ -71,9 +72,9 @@ async def diagnose_workload(
 ) -> Diagnosis:
     """What is wrong with a workload, in one call: findings, the gravest first, and what they rest on.
 
-    Reads rollout, conditions, pods, events, probes, autoscaler, the latest rollouts with what each changed, and the
-    last log lines of the pods in trouble (the run that died). Start here when a workload is known; with k8s_get_pods
-    problem_only=true when it is not. Changes nothing. Example: namespace="shop", workload="checkout".
+    Reads rollout, conditions, pods, events, probes, autoscaler, the latest rollouts with what each changed, alerts,
+    owner, and the last log lines of the pods in trouble (the run that died). Start here when a workload is known; with
+    k8s_get_pods problem_only=true when it is not. Changes nothing. Example: namespace="shop", workload="checkout".
     """
     clusters, now = ctx.state, datetime.now(UTC)
     clusters.require_allowed([namespace])
@@ -90,6 +91,9 @@ async def diagnose_workload(
     parts = Parts(obj, rollout, pods, read.events or [], revisions, _changes(revisions), probes, read.hpa, now)
     findings = find(parts)
     kind, name = str(obj.get("kind")), str(meta(obj).get("name"))
+    alerts = _alerts(ctx, api, namespace, name, warnings)
+    findings = with_alerts(findings, alerts)
+    owned, noted = clusters.beside.owner(namespace, name), owner_of(obj)
     events = sorted(merge(read.events or [], now, EVENT_FIELDS), key=lambda item: item[0])
     diagnosis = Diagnosis(
         cluster=api.name,
@@ -101,7 +105,10 @@ async def diagnose_workload(
         findings=findings[:12],
         next_steps=_next_steps(parts, f"{kind.lower()}/{name}", namespace),
         replicas=counts_of(rollout),
-        owner=owner_of(obj),
+        owner=noted or (owned.owner_team if owned else None),
+        owner_from="object" if noted else "cmdb" if owned else None,
+        contact=owned.contact if owned else None,
+        alerts=alerts[:ALERTS_SHOWN],
         runbook=said(next((text for key, text in annotations(obj).items() if key.endswith("runbook")), None)),
         hpa=read.hpa,
         conditions=condition_rows(obj, now)[:6],
@@ -116,6 +123,31 @@ async def diagnose_workload(
         source=f"kubernetes:{api.name}/{KINDS[kind.lower()]}",
     )
     return fit(diagnosis)
+
+
+def _alerts(
+    ctx: Context[Clusters], api: ClusterApi, namespace: str, name: str, warnings: list[str]
+) -> list[FiringAlert]:
+    """Those that fire for the workload; only for those who may read alerts."""
+    clusters, who = ctx.state, ctx.identity
+    found = clusters.beside.firing(namespace, name, [other for other in clusters.names if other != api.name])
+    if found and not decide(tuple(who.permissions), who.grants, "alerts:read", touched(ctx.arguments, {})).permitted:
+        warnings.append("alerts are not shown: they need the permission alerts:read")
+        return []
+    if len(found) > ALERTS_SHOWN:
+        warnings.append(f"{len(found) - ALERTS_SHOWN} more alerts fire for it: monitoring_get_alerts")
+    return found
+
+
+def with_alerts(findings: list[Finding], alerts: list[FiringAlert]) -> list[Finding]:
+    """The findings with what the alerts say, after what the cluster itself says of the same weight."""
+    if not alerts:
+        return findings
+    several = f"{len(alerts)} alerts fire" if len(alerts) > 1 else "an alert fires"
+    names = ", ".join(dict.fromkeys(f"{alert.name} ({alert.severity or 'no severity'})" for alert in alerts))
+    told = [f"{alert.name} since {alert.since}" + (f": {alert.summary}" if alert.summary else "") for alert in alerts]
+    finding = Finding(level="warning", what=f"{several} for it: {names}"[:500], evidence=told[:3])
+    return sorted([*findings, finding], key=lambda one: LEVELS.index(one.level))
 
 
 async def _read(

@@ -29,6 +29,9 @@ class AlertRow(BaseModel):
     age_s: int | None = optional("Seconds since it began.")
     summary: str | None = optional()
     runbook: str | None = optional("Where it is written what to do.")
+    service: str | None = optional()
+    owner: str | None = optional("Team.")
+    from_cmdb: list[str] | None = optional("Which of service and owner the CMDB says; else the labels do.")
     labels: dict[str, str] = Field(description="Without alertname and severity.")
     silenced_by: list[Silence] | None = optional()
     inhibited_by: list[str] | None = optional("Names of the alerts that mute it.")
@@ -38,13 +41,18 @@ class AlertRow(BaseModel):
         """As Alertmanager has them."""
         return {**self.labels, "alertname": self.name, "severity": self.severity}
 
+    def group_labels(self) -> dict[str, str]:
+        """What it can be counted by: also its service and its owner, whoever says so."""
+        return {"service": self.service or "", "owner": self.owner or ""} | self.all_labels()
+
     def to_text(self) -> str:
         """One line."""
         where = ", ".join(f"{key}={value}" for key, value in self.labels.items())
         told = f"[{self.severity}] {self.name} {self.state}"
         if self.silenced_by:
             told += f" (until {self.silenced_by[0].ends_at}: {self.silenced_by[0].comment})"
-        return f"{told} {{{where}}}" + (f" - {self.summary}" if self.summary else "")
+        whose = f" ({self.owner})" if self.owner else ""
+        return f"{told}{whose} {{{where}}}" + (f" - {self.summary}" if self.summary else "")
 
 
 class AlertGroup(BaseModel):
@@ -55,6 +63,7 @@ class AlertGroup(BaseModel):
     states: dict[str, int]
     worst: str = Field(description="The gravest severity in it.")
     oldest: datetime | None = optional()
+    owners: dict[str, int] | None = optional("Owner to how many.")
 
 
 class AlertList(Page[AlertRow]):

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 
 from opsbus import Worker
 from opsbus_monitoring.backends import Backends
+from opsbus_monitoring.listening import listening
 from opsbus_monitoring.overview import DASHBOARDS_URI, dashboards
 from opsbus_monitoring.settings import MonitoringSettings
-from opsbus_monitoring.tool_alerts import get_alerts
+from opsbus_monitoring.tool_alerts import ALERTS_URI, alerts_overview, get_alerts
 from opsbus_monitoring.tool_capacity import capacity_report
 from opsbus_monitoring.tool_dashboard_patch import patch_dashboard
 from opsbus_monitoring.tool_dashboard_summary import get_dashboard_summary
@@ -35,7 +36,7 @@ def build() -> Worker:
 
     @made.lifespan
     async def lifespan(settings: MonitoringSettings) -> AsyncIterator[Backends]:
-        async with Backends(settings) as backends:
+        async with Backends(settings) as backends, listening(made, settings, backends):
             yield backends
 
     made.tool(permission="metrics:query", read_only=True, title="Query metrics", timeout_s=60)(query_metrics)
@@ -68,6 +69,14 @@ def build() -> Worker:
         title="Dashboards",
         subscribable=True,
     )(dashboards)
+    made.resource(
+        ALERTS_URI,
+        name="alerts",
+        permission="alerts:read",
+        mime_type="application/json",
+        title="Alerts",
+        subscribable=True,
+    )(alerts_overview)
     return made
 
 

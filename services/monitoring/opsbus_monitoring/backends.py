@@ -5,6 +5,8 @@ from types import TracebackType
 from typing import TypeVar
 
 from opsbus import ErrorCode, Executed, ToolError
+from opsbus.owners import Owners
+from opsbus_monitoring.alert_owner import AlertOwners
 from opsbus_monitoring.alertmanager import Alertmanager
 from opsbus_monitoring.grafana import Grafana
 from opsbus_monitoring.prometheus import Prometheus
@@ -18,19 +20,15 @@ class Backends:
 
     def __init__(self, settings: MonitoringSettings) -> None:
         self.settings = settings
-        headers = {"X-Scope-OrgID": settings.tenant} if settings.tenant else {}
+        self.whose = AlertOwners(Owners(), settings.service_label, settings.owner_labels)
+        headers = _headers(settings)
         self._prometheus = Prometheus(
             settings.prometheus_url,
             token=settings.prometheus_token.get_secret_value(),
             headers=headers,
             timeout_s=settings.query_timeout_s,
         )
-        self._alertmanager = Alertmanager(
-            settings.alertmanager_url,
-            token=settings.alertmanager_token.get_secret_value(),
-            headers=headers,
-            timeout_s=settings.request_timeout_s,
-        )
+        self._alertmanager = alertmanager_of(settings)
         self._grafana = Grafana(
             settings.grafana_url, token=settings.grafana_token.get_secret_value(), timeout_s=settings.request_timeout_s
         )
@@ -77,3 +75,17 @@ class Backends:
             executed=Executed.NO,
             retryable=False,
         )
+
+
+def alertmanager_of(settings: MonitoringSettings) -> Alertmanager:
+    """A connection of its own, with a circuit breaker of its own."""
+    return Alertmanager(
+        settings.alertmanager_url,
+        token=settings.alertmanager_token.get_secret_value(),
+        headers=_headers(settings),
+        timeout_s=settings.request_timeout_s,
+    )
+
+
+def _headers(settings: MonitoringSettings) -> dict[str, str]:
+    return {"X-Scope-OrgID": settings.tenant} if settings.tenant else {}

@@ -43,6 +43,23 @@ class MonitoringSettings(Settings):
         pattern=r"^[a-zA-Z_]\w*$",
         description="The label that names a service in metrics and alerts.",
     )
+    owner_labels: list[str] = Field(
+        default=["owner", "owner_team", "team"],
+        max_length=10,
+        description="Labels of alerts that name who owns them; where there is none the CMDB is asked.",
+    )
+    read_owners: bool = Field(default=True, description="Read from the bus who owns what, as the CMDB tells it.")
+    alert_watch: bool = Field(
+        default=True, description="Tell the bus when an alert begins to fire and when it is over."
+    )
+    alert_watch_s: float = Field(default=15.0, ge=0.05, le=600, description="How often Alertmanager is asked for it.")
+    alert_settle_s: float = Field(
+        default=150.0,
+        ge=0,
+        le=3600,
+        description="An Alertmanager that started no longer ago than this has not heard of all alerts yet: none is over"
+        " because it does not know it.",
+    )
     requests_metric: str = Field(default="http_requests_total", pattern=r"^[a-zA-Z_:][\w:]*$")
     status_label: str = Field(default="code", pattern=r"^[a-zA-Z_]\w*$", description="The label with the HTTP status.")
     duration_metric: str = Field(

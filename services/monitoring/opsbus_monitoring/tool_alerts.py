@@ -24,6 +24,8 @@ STATES = ("firing", "pending", "silenced", "inhibited")
 BUDGET_BYTES = 18_000
 RUNBOOK_KEYS = ("runbook_url", "runbook", "runbook_link")
 GROUPS_MAX = 50
+OWNERS_MAX = 5
+ALERTS_URI = "enterprise://monitoring/alerts"
 
 
 async def get_alerts(
@@ -37,12 +39,13 @@ async def get_alerts(
         Field(max_length=10, description='All of which hold: ["namespace=\\"shop\\""].'),
     ] = None,
     group_by: Annotated[
-        list[str] | None, Field(max_length=5, description="Labels to count by: [alertname, namespace].")
+        list[str] | None,
+        Field(max_length=5, description="Labels to count by: [alertname, namespace]; also owner, service."),
     ] = None,
     limit: Annotated[int, Field(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Field(max_length=100, description="next_cursor of the answer before.")] = None,
 ) -> AlertList:
-    """Alerts, the gravest first: since when, who silenced them and why, what inhibits them, their runbook.
+    """Alerts, the gravest first: since when, whose, who silenced them and why, what inhibits them, their runbook.
 
     group_by counts them by labels first.
     """
@@ -55,7 +58,14 @@ async def get_alerts(
     chosen = [row for row in rows if row.state in (state or ("firing", "silenced", "inhibited"))]
     ordered = gravest_first(chosen)
     left = [row for row in ordered if after is None or _key(row) > after]
+    if group_by and "owner" in group_by and ctx.state.whose.known.listing is None:
+        warnings.append("the CMDB has told no owners: only those that labels name are known")
     return _page(ordered, left, limit, counts, _groups(ordered, group_by), warnings, now)
+
+
+async def alerts_overview(ctx: Context[Backends]) -> AlertList:
+    """What monitoring_get_alerts answers without arguments."""
+    return await get_alerts(ctx)
 
 
 async def read_alerts(
@@ -80,7 +90,9 @@ async def read_alerts(
     else:
         # What fires is Alertmanager's to tell; Prometheus knows in addition what is about to.
         known = managed + [row for row in ruled if row.state == "pending"]
-    return [row for row in known if all(matcher.holds(row.all_labels()) for matcher in matchers)], warnings
+    held = [row for row in known if all(matcher.holds(row.all_labels()) for matcher in matchers)]
+    backends.whose.tell(held)
+    return held, warnings
 
 
 def gravest_first(rows: Iterable[AlertRow]) -> list[AlertRow]:
@@ -163,7 +175,7 @@ def _groups(rows: list[AlertRow], group_by: list[str] | None) -> list[AlertGroup
         return []
     members: dict[tuple[str, ...], list[AlertRow]] = {}
     for row in rows:
-        labels = row.all_labels()
+        labels = row.group_labels()
         members.setdefault(tuple(labels.get(name, "") for name in group_by), []).append(row)
     groups = [
         AlertGroup(
@@ -172,6 +184,7 @@ def _groups(rows: list[AlertRow], group_by: list[str] | None) -> list[AlertGroup
             states=dict(Counter(row.state for row in found).most_common()),
             worst=min(found, key=_key).severity,
             oldest=min((row.since for row in found if row.since), default=None),
+            owners=dict(Counter(row.owner for row in found if row.owner).most_common(OWNERS_MAX)),
         )
         for key, found in members.items()
     ]

@@ -1,5 +1,6 @@
 """monitoring_create_silence."""
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -34,6 +35,7 @@ from opsbus_monitoring.silences import (
 from opsbus_monitoring.tool_alerts import gravest_first, managed_alerts, read_alerts
 
 LEAST_S = 60
+OWNERS_NAMED = 5
 AHEAD = timedelta(days=60)
 """How far ahead a silence may begin."""
 
@@ -233,7 +235,11 @@ def _radius(fresh: list[AlertRow], held: list[AlertRow], known: list[AlertRow]) 
     parts = [f"mutes {len(fresh)} of the {len(known)} alerts there are now"]
     if len(held) > len(fresh):
         parts.append(f"{len(held) - len(fresh)} more are silenced already")
-    return "; ".join([*parts, "whoever is on call for them is not told"])
+    owners = Counter(row.owner for row in fresh if row.owner).most_common(OWNERS_NAMED + 1)
+    whose = ", ".join(f"{owner} ({count})" for owner, count in owners[:OWNERS_NAMED])
+    more = ", and more" if len(owners) > OWNERS_NAMED else ""
+    told = [f"owners: {whose}{more}"] if whose else []
+    return "; ".join([*parts, "whoever is on call for them is not told", *told])
 
 
 def _obstacles(

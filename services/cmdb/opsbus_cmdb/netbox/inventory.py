@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from opsbus import ErrorCode, ToolError
+from opsbus.owners import Owned
 from opsbus.toolerror import near
 from opsbus_cmdb.history import rank
 from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
@@ -33,6 +34,7 @@ from opsbus_cmdb.netbox.questions import Question, matches, no_past, questions
 from opsbus_cmdb.netbox.schema import Contact, ContactAssignment, Listing, Object
 from opsbus_cmdb.netbox.token import read_token
 from opsbus_cmdb.netbox.walk import walk
+from opsbus_cmdb.owned import paged
 from opsbus_cmdb.query import (
     AssetQuery,
     Cancellation,
@@ -155,6 +157,14 @@ class NetBoxInventory:
 
     async def workloads(self, namespaces: list[str]) -> list[Workload] | None:
         """See Inventory: NetBox has none."""
+        return None
+
+    async def owned(self, most: int) -> list[Owned]:
+        """See Inventory."""
+        return await paged(self, most)
+
+    async def owners_mark(self) -> str | None:
+        """See Inventory: NetBox would have to be read."""
         return None
 
     async def create_change(self, draft: ChangeDraft) -> Change:
