@@ -66,10 +66,11 @@ class _News:
     """The word before it."""
 
     def fact(self, now: float) -> tuple[object, ...]:
-        """The same for every worker that sees it: within the stream's memory of ids a later turn is another fact."""
+        """The same for every worker that sees it. Where an alert that began at the same time is told to fire again,
+        within the stream's memory of ids, that is another fact: the word before it tells them apart."""
         known = self.after
-        recent = known is not None and now - known.at < RESOLVED_KEPT_S
-        return self.fingerprint, self.starts_at, self.firing, known.sequence if known is not None and recent else 0
+        again = known is not None and known.starts_at == self.starts_at and now - known.at < RESOLVED_KEPT_S
+        return self.fingerprint, self.starts_at, self.firing, known.sequence if known is not None and again else 0
 
 
 class AlertWatch:
