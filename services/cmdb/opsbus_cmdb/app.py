@@ -40,7 +40,7 @@ async def open_inventory(settings: CmdbSettings) -> AsyncIterator[Inventory]:
         key = settings.api_key.get_secret_value()
         async with (
             HttpInventory(settings.url, key, settings.timeout_s, settings.body_bytes_max) as remote,
-            _owners_told(settings, remote),
+            telling(settings, remote),
         ):
             yield remote
         return
@@ -50,12 +50,12 @@ async def open_inventory(settings: CmdbSettings) -> AsyncIterator[Inventory]:
         except ValueError as error:
             raise SettingsError(str(error)) from error
         try:
-            async with _owners_told(settings, netbox):
+            async with telling(settings, netbox):
                 yield netbox
         finally:
             await netbox.__aexit__(None, None, None)
         return
-    async with _filled_store(settings) as store, _owners_told(settings, store):
+    async with _filled_store(settings) as store, telling(settings, store):
         store.learns = settings.learn
         if settings.shadow or not settings.learn:
             yield store
@@ -69,19 +69,6 @@ async def open_inventory(settings: CmdbSettings) -> AsyncIterator[Inventory]:
         finally:
             await tasks.end(learning, keeping)
             await close(client)
-
-
-@asynccontextmanager
-async def _owners_told(settings: CmdbSettings, inventory: Inventory) -> AsyncIterator[None]:
-    if settings.shadow or not settings.tell_owners:
-        yield
-        return
-    client = await connect(settings, NAME, name=f"{NAME}-owners")
-    try:
-        async with telling(client, inventory, get_log(NAME, part="owners"), settings.owners_check_s):
-            yield
-    finally:
-        await close(client)
 
 
 @asynccontextmanager

@@ -17,8 +17,11 @@ from nats.aio.client import Client
 from opsbus import ToolError, tasks
 from opsbus.event_teller import NotToldError, Teller
 from opsbus.logs import Log
+from opsbus.logs import get as get_log
+from opsbus.nats_client import close, connect
 from opsbus.owners import Listing, Owned, OwnersReader, part_of
 from opsbus_cmdb.inventory import Inventory
+from opsbus_cmdb.settings import CmdbSettings
 
 KIND = "owners_listed"
 SERVICE = "cmdb"
@@ -36,14 +39,25 @@ RETRY_MAX_S = 60.0
 
 
 @asynccontextmanager
-async def telling(client: Client, inventory: Inventory, log: Log, check_s: float) -> AsyncIterator[None]:
-    """Owners are told while the block runs."""
-    told = OwnersTold(client, inventory, log)
-    task = asyncio.create_task(told.run(check_s))
+async def telling(settings: CmdbSettings, inventory: Inventory) -> AsyncIterator[None]:
+    """Owners are told while the block runs, where the settings want it. The inventory is there without the bus."""
+    if settings.shadow or not settings.tell_owners:
+        yield
+        return
+    task = asyncio.create_task(_tell(settings, inventory))
     try:
         yield
     finally:
         await tasks.end(task)
+
+
+async def _tell(settings: CmdbSettings, inventory: Inventory) -> None:
+    # A connection of its own: calls are drained to their end while this one is still reading.
+    client = await connect(settings, SERVICE, name=f"{SERVICE}-owners")
+    try:
+        await OwnersTold(client, inventory, get_log(SERVICE, part="owners")).run(settings.owners_check_s)
+    finally:
+        await close(client)
 
 
 class OwnersTold:
