@@ -98,7 +98,7 @@ async def large(bus: Bus, caller: Caller, tmp_path: Path) -> AsyncIterator[Large
             await process.wait()
 
 
-async def test_default_answers_and_memory(large: Large, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_default_answers_and_memory(large: Large, bus: Bus, capsys: pytest.CaptureFixture[str]) -> None:
     reads = {name for name, tool in build().registry.tools.items() if tool.spec.annotations.read_only}
     assert reads == set(DEFAULTS), "every tool that reads is tried"
     rows = []
@@ -115,6 +115,9 @@ async def test_default_answers_and_memory(large: Large, capsys: pytest.CaptureFi
             rows.append(f"  k8s_get_pods, {name:<26} {answer:>7,} bytes, {more:>5.1f} MiB more at its peak")
             assert answer <= BUDGET_BYTES
             assert more < MORE_MAX_MIB
+        told = (await (await bus.jetstream()).stream_info("EVENTS")).state.messages
+        rows.append(f"  its watches told {told} events of 5,000 pods, 102 of them in trouble, and what runs")
+        assert told < 400
         rows.append(f"  the worker: {large.memory_mib('VmRSS'):.0f} MiB")
     with capsys.disabled():
         print("\n  5,000 pods in 40 namespaces:", *rows, sep="\n")

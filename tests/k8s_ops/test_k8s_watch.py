@@ -370,6 +370,21 @@ async def test_a_bookmark_is_where_the_next_watch_begins_and_410_lists_again(rou
 
 
 @pytest.mark.usefixtures("quick")
+async def test_what_runs_is_told_again_after_hours_and_can_wait(
+    rough: RoughServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "AGAIN_S", 0.0)
+    script(
+        rough, listing(10, "a", "b"), watched(10, line("MODIFIED", deployment("a", 11, readyReplicas=1))),
+        listing(20, "b"), watched(20, stays=True),
+    )  # fmt: skip
+    async with watch_of(rough, Workloads("lab", "deployment")) as (_, heard):
+        await until(lambda: ("workload_deleted", "a") in heard.told())
+    assert [name for kind, name in heard.told() if kind == "workload_seen"] == ["a", "b", "a", "b"]
+    assert [first for fact, first in heard.facts if fact.data["name"] == "b"] == [True, True]
+
+
+@pytest.mark.usefixtures("quick")
 async def test_a_silent_watch_is_given_up_and_the_list_tells_what_it_kept_back(rough: RoughServer) -> None:
     wrong = script(
         rough, listing(10, "a", "b"), watched(10, stays=True), listing(20, "b", "c"), watched(20, stays=True),

@@ -61,6 +61,9 @@ class View(Protocol):
     def later(self, now: datetime) -> list[Fact]:
         """What has become true by the passing of time alone."""
 
+    def again(self) -> None:
+        """What is told next may have been told before: the stream forgets."""
+
 
 def key_of(obj: Obj) -> Key:
     """Of a cluster-wide object the namespace is empty."""
@@ -108,6 +111,9 @@ class Workloads:
 
     def later(self, now: datetime) -> list[Fact]:
         return []
+
+    def again(self) -> None:
+        self._known = {key: (uid, b"") for key, (uid, _) in self._known.items()}
 
     def _gone(self, key: Key) -> list[Fact]:
         known = self._known.pop(key, None)
@@ -169,6 +175,9 @@ class Pods:
 
     def later(self, now: datetime) -> list[Fact]:
         return [fact for key, pod in list(self._known.items()) for fact in self._judge(key, pod.slim, now)]
+
+    def again(self) -> None:
+        """Nothing: of a pod its changes are told."""
 
     def _judge(self, key: Key, slim: Obj, now: datetime) -> list[Fact]:
         facts: list[Fact] = []
@@ -300,6 +309,9 @@ class Nodes:
 
     def later(self, now: datetime) -> list[Fact]:
         return []
+
+    def again(self) -> None:
+        """Nothing: of a node its changes are told."""
 
     def _gone(self, key: Key) -> list[Fact]:
         known = self._known.pop(key, None)

@@ -48,6 +48,9 @@ REFUSED_RETRY_S = 600.0
 SETTLED_S = 10.0
 """A watch that stood this long was no failure. Seconds."""
 
+AGAIN_S = 6 * 3600.0
+"""How often what runs is told again, so that readers who come late, or doubt what is old, find it. Seconds."""
+
 LOOK_AGAIN_S = 10.0
 """How often pods that are not simply running are judged anew. Seconds."""
 
@@ -95,6 +98,7 @@ class Watch:
         self._moved = moved
         self._version = ""
         self._first = True
+        self._again_at = _in_hours()
         self._failures = 0
         self._refused = False
         self._log = parts.log.bind(cluster=api.name, resource=resource, namespace=namespace or "")
@@ -114,6 +118,9 @@ class Watch:
     async def _round(self) -> str:
         """A listing where one is needed, and a watch to its end; why it ended."""
         try:
+            if time.monotonic() > self._again_at:
+                self.view.again()
+                self._version, self._first, self._again_at = "", True, _in_hours()
             if not self._version:
                 await self._list()
             await self._follow()
@@ -235,6 +242,11 @@ class Watch:
         # The first failure after a good time is tried again at once, nearly: it is how watches end.
         longest = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(self._failures, 10))
         return random.uniform(0.2, 1.0) * longest  # noqa: S311 - a scatter
+
+
+def _in_hours() -> float:
+    """When what runs is told again: scattered, so that workers started together do not list together."""
+    return time.monotonic() + AGAIN_S * random.uniform(0.8, 1.2)  # noqa: S311
 
 
 class Watching:
