@@ -180,6 +180,7 @@ def node(ready: bool, uid: str = "n", since: str = "2026-11-21T00:00:00Z") -> di
 
 def test_nodes() -> None:
     view = Nodes("lab")
+    assert kinds(view.seen(node(ready=True))) == ["node_ready"], "at first how it is"
     assert view.seen(node(ready=True)) == []
     [fact] = view.seen(node(ready=False))
     assert (fact.kind, fact.data) == (
@@ -187,11 +188,13 @@ def test_nodes() -> None:
     )  # fmt: skip
     assert view.seen(node(ready=False)) == []
     assert kinds(view.seen(node(ready=True))) == ["node_ready"]
+    view.again()
+    assert kinds(view.seen(node(ready=True))) == ["node_ready"]
     view.seen(node(ready=False))
-    assert kinds(view.seen(node(ready=True, uid="another"))) == ["node_ready"]
+    assert kinds(view.seen(node(ready=True, uid="another"))) == ["node_ready", "node_ready"]
     view.seen(node(ready=False, uid="another"))
     assert [(one.kind, one.data["reason"]) for one in view.only([])] == [("node_ready", "Deleted")]
-    assert kinds(Nodes("lab").seen(node(ready=False))) == ["node_not_ready"], "at first those that are not ready"
+    assert kinds(Nodes("lab").seen(node(ready=False))) == ["node_not_ready"]
 
 
 class Bytes:

@@ -280,25 +280,27 @@ def _slim_state(state: Obj) -> Obj:
 
 
 class Nodes:
-    """Told when one stops being ready, or is again. At first only of those that are not."""
+    """Told when one stops being ready, or is again; at first how each is, for who told of it before may be gone."""
 
     def __init__(self, cluster: str) -> None:
         self._cluster = cluster
-        self._known: dict[Key, tuple[str, bool]] = {}
+        self._known: dict[Key, tuple[str, bool, bool]] = {}
+        """Its uid, whether it is ready, and whether that was told."""
 
     def __len__(self) -> int:
         return len(self._known)
 
     def seen(self, obj: Obj) -> list[Fact]:
-        key, ready = key_of(obj), condition(obj, "Ready")
+        key, uid, ready = key_of(obj), _uid(obj), condition(obj, "Ready")
         is_ready, known = ready.get("status") == "True", self._known.get(key)
-        facts = [] if known is None or known[0] == _uid(obj) else self._gone(key)
-        before = True if known is None or known[0] != _uid(obj) else known[1]
-        self._known[key] = _uid(obj), is_ready
-        if before != is_ready:
+        facts: list[Fact] = []
+        if known is not None and known[0] != uid:
+            facts, known = self._gone(key), None
+        self._known[key] = uid, is_ready, True
+        if known != (uid, is_ready, True):
             since = str(ready.get("lastTransitionTime") or _version(obj))
             reason = str(ready.get("reason") or ("Ready" if is_ready else "NotReady"))
-            facts.append(self._fact(key, _uid(obj), is_ready, reason, since))
+            facts.append(self._fact(key, uid, is_ready, reason, since))
         return facts
 
     def gone(self, obj: Obj) -> list[Fact]:
@@ -311,7 +313,7 @@ class Nodes:
         return []
 
     def again(self) -> None:
-        """Nothing: of a node its changes are told."""
+        self._known = {key: (uid, ready, False) for key, (uid, ready, _) in self._known.items()}
 
     def _gone(self, key: Key) -> list[Fact]:
         known = self._known.pop(key, None)
