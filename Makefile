@@ -3,17 +3,20 @@ PY := .venv/bin/python
 SOURCES := contracts shared services tests bench
 INSTALLED := .venv/.installed
 
-.PHONY: up test suite check format contracts release conformance bench lock clean
+.PHONY: up test suite test-cluster check format contracts release conformance bench lock clean
 up: $(INSTALLED)
 	@.venv/bin/opsbus up $(ARGS)
 
 test: suite conformance
 
 suite: $(INSTALLED)
-	@.venv/bin/pytest -n $${OPSBUS_TEST_PROCESSES:-2} --dist loadfile -m "not conformance" $(ARGS)
+	@.venv/bin/pytest -n $${OPSBUS_TEST_PROCESSES:-2} --dist loadfile -m "not conformance and not cluster" $(ARGS)
 
 conformance: $(INSTALLED)
 	@.venv/bin/pytest -m conformance -s $(ARGS)
+
+test-cluster: $(INSTALLED)
+	@.venv/bin/pytest tests/cluster -m cluster $(ARGS)
 
 bench: $(INSTALLED)
 	@$(PY) -m bench $(ARGS)

@@ -250,8 +250,9 @@ async def test_logs_that_cannot_be_read(ask: Any, arguments: dict[str, Any], cod
 async def test_a_pending_pod_has_no_log_and_says_so(ask: Any) -> None:
     pods = (await ask("get_pods", namespaces=["shop"], problem_only=True)).structured["items"]
     pending = next(row["name"] for row in pods if row["state"] == "Pending")
-    reply = await ask("get_pod_logs", namespace="shop", pod=pending)
-    assert reply.structured["items"] == []
+    error = (await ask("get_pod_logs", namespace="shop", pod=pending)).error
+    assert error.code is ErrorCode.NOT_FOUND
+    assert "on no node yet" in error.message
 
 
 async def test_the_resource_lists_the_clusters(ask: Any, caller: Any) -> None:

@@ -8,7 +8,7 @@ generated models refuse objects that a newer server has more to say about.
 
 import copy
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -35,6 +35,8 @@ NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,a
 VERSION = "/version"
 """The one answer that is no object."""
 _OF_OBJECTS = frozenset({"kind", "metadata", "items"})
+
+NO_CONTENT = 204
 
 _CHUNK_BYTES = 1 << 16
 
@@ -122,13 +124,17 @@ class CallerClient(ApiClient):
 
 @dataclass(frozen=True)
 class ClusterApi:
-    """Requests to one cluster. ``timeout_s`` is per request, ``bytes_max`` per answer."""
+    """Requests to one cluster. ``timeout_s`` is per request, ``bytes_max`` per answer.
+
+    ``names`` tells whether the caller may hear of a namespace: errors name what is near.
+    """
 
     name: str
     client: CallerClient
     timeout_s: float
     bytes_max: int
     negotiation: Negotiation | None = None
+    names: Callable[[str], bool] = lambda _: True
 
     async def roots(self, resource: str) -> list[str]:
         """The API groups and versions to read a resource from, the best first."""
@@ -186,6 +192,9 @@ class ClusterApi:
 
         Args:
             silence_s: For what goes on for long: no bound in all, but so long without a byte. Seconds.
+
+        Raises:
+            ToolError: as ``get``; ``not_found`` where the server has no node to ask for a log.
         """
         attempt = self._attempt(doing)
         limit = aiohttp.ClientTimeout(total=self.timeout_s)
@@ -197,6 +206,13 @@ class ClusterApi:
             )
         except BackendShutError as shut:
             raise not_asked(shut, attempt) from None
+        if response.status == NO_CONTENT:
+            response.close()
+            raise ToolError(
+                ErrorCode.NOT_FOUND,
+                f"cluster {self.name}: could not {doing}: the pod is on no node yet, so nothing of it has run",
+                hint="k8s_get_pods says why it is pending.",
+            )
         try:
             yield response.content
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

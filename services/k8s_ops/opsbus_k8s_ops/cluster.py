@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from types import TracebackType
 from typing import Protocol
 
 from kubernetes.aio.config import ConfigException
 
 from opsbus import ErrorCode, ToolError
+from opsbus.permission import decide
 from opsbus.toolerror import near
 from opsbus_contracts import Identity
 from opsbus_k8s_ops.api import VERSION, CallerClient, ClusterApi, Impersonation
@@ -26,6 +28,9 @@ from opsbus_k8s_ops.settings import K8sSettings
 
 RESERVED = "system:"
 """Users and groups of Kubernetes itself: nobody who comes through the bus may be taken for one."""
+
+READS = "k8s:get"
+"""The permission of the tools that read."""
 
 PROBE_MARGIN_S = 0.5
 """Beyond a probe's own timeout. Seconds."""
@@ -114,8 +119,14 @@ class Clusters:
             )
         client = self._reach[name].client.acting_as(self.impersonation(call.identity))
         limits = self.settings.request_timeout_s, self.settings.response_bytes_max
-        api = ClusterApi(name, client, *limits, negotiation=self.discovery)
+        names = partial(self._may_hear_of, call.identity, name)
+        api = ClusterApi(name, client, *limits, negotiation=self.discovery, names=names)
         return api.within(call.remaining_s - ANSWER_MARGIN_S)
+
+    def _may_hear_of(self, who: Identity, cluster: str, namespace: str) -> bool:
+        """Whether settings and policy leave a namespace open to somebody."""
+        touches = {"cluster": (cluster,), "namespace": (namespace,)}
+        return self.allowed(namespace) and decide(tuple(who.permissions), who.grants, READS, touches).permitted
 
     def impersonation(self, identity: Identity) -> Impersonation | None:
         """Whom the cluster shall see; None when impersonation is off.
@@ -172,8 +183,8 @@ class Clusters:
 
     async def namespaces(self, call: Call, cluster: str | None = None) -> list[str]:
         """Names of the namespaces the caller can list and the settings allow."""
-        names = await names_of(self.api(call, cluster), "namespaces")
-        return [name for name in names if self.allowed(name)]
+        api = self.api(call, cluster)
+        return [name for name in await names_of(api, "namespaces") if api.names(name)]
 
     async def probe(self) -> list[ClusterInfo]:
         """Version and reachability of every cluster, as the worker itself.

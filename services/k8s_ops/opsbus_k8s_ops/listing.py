@@ -190,7 +190,7 @@ async def require_namespace(api: ClusterApi, namespace: str) -> None:
         if error.code is not ErrorCode.NOT_FOUND:
             raise
         try:
-            names = await names_of(api, "namespaces")
+            names = [name for name in await names_of(api, "namespaces") if api.names(name)]
         except ToolError as unlisted:
             if unlisted.code is not ErrorCode.FORBIDDEN:
                 raise

@@ -137,6 +137,10 @@ def _pending(pod: Obj, now: datetime) -> Health:
         return Health("Pending", PENDING, cause, f"waiting for {in_words(age)}: {scheduled.get('message') or cause}")
     for gate in (pod.get("spec") or {}).get("schedulingGates") or []:
         return Health("Pending", PENDING, "SchedulingGated", f"held back by scheduling gate {gate.get('name')}")
+    if not scheduled and not (pod.get("spec") or {}).get("nodeName"):
+        scheduler = (pod.get("spec") or {}).get("schedulerName") or "default-scheduler"
+        why = f"no scheduler has looked at it for {in_words(age)}: it wants {scheduler}"
+        return Health("Pending", STARTING if age < STARTING_S else PENDING, "NotScheduled", why)
     if age < STARTING_S:
         return Health("ContainerCreating", STARTING)
     return Health(

@@ -14,7 +14,7 @@ from opsbus_k8s_ops.api import ClusterApi, Obj
 from opsbus_k8s_ops.arguments import Cluster, LabelSelector, Limit, Namespaces, PageCursor, WorkloadKind
 from opsbus_k8s_ops.autoscaling import autoscalers
 from opsbus_k8s_ops.cluster import Clusters
-from opsbus_k8s_ops.listing import Listing, names_of
+from opsbus_k8s_ops.listing import Listing
 from opsbus_k8s_ops.models import Autoscaler, Counts, Group, WorkloadList, WorkloadRow
 from opsbus_k8s_ops.objects import annotations, container_rows, images_of, labels, meta, owner_of, seconds_since
 from opsbus_k8s_ops.paging import fit_page, query_digest
@@ -130,8 +130,8 @@ async def _read(
         whole.items += part.items
         whole.warnings += part.warnings
     if name and not whole.items:
-        scope: list[str | None] = [*namespaces] if namespaces else [None]
-        known = [found for kind in kinds for place in scope for found in await names_of(api, PLURALS[kind], place)]
+        parts = [await list_in_scope(clusters, api, PLURALS[kind], namespaces, _name_of) for kind in kinds]
+        known = [found for part in parts for found in part.items]
         where = f"namespace {', '.join(namespaces)}" if namespaces else "any namespace"
         raise ToolError(
             ErrorCode.NOT_FOUND,
@@ -140,6 +140,10 @@ async def _read(
             did_you_mean=near(name, dict.fromkeys(known)),
         )
     return whole
+
+
+def _name_of(obj: Obj) -> str:
+    return str(meta(obj).get("name", ""))
 
 
 def _of_kind(kind: str, obj: Obj) -> Obj:

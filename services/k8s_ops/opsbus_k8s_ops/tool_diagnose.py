@@ -228,7 +228,9 @@ async def _logs(
         return []
     by_cause: dict[str, Obj] = {}
     for health, pod in troubled:
-        by_cause.setdefault(health.cause or health.state, pod)
+        # Of a pod that is on no node nothing has run.
+        if (pod.get("spec") or {}).get("nodeName") or (pod.get("status") or {}).get("containerStatuses"):
+            by_cause.setdefault(health.cause or health.state, pod)
     sources: list[Source] = []
     for pod in list(by_cause.values())[:LOGS_OF_PODS]:
         found = sources_of(pod, None, "auto", now)

@@ -162,7 +162,7 @@ def require_settled(obj: Obj, rollout: Rollout, what: str) -> None:
         raise ToolError(
             ErrorCode.PRECONDITION_FAILED,
             f"{what} was changed just now and its controller has not seen it: which revision is current is not known",
-            hint="Repeat the call in a few seconds; k8s_rollout_status says how it stands.",
+            hint="Repeat the call in a few seconds; if it stays so, no controller of deployments runs in the cluster.",
             details={"state": rollout.state, "generation": last, "observed_generation": seen},
             retryable=True,
         )

@@ -181,7 +181,8 @@ async def watch_rollout(
         await ctx.progress(rollout.ready, rollout.desired, f"{rollout.ready} of {rollout.desired} replicas are ready")
         await asyncio.sleep(POLL_EVERY_S)
     done = rollout.state in ("complete", "scaled_to_zero")
-    return obj, rollout, [] if done else [f"the rollout is not complete yet: {rollout.reason or rollout.state}"]
+    counts = f"{rollout.ready} of {rollout.desired} replicas are ready"
+    return obj, rollout, [] if done else [f"not complete yet, {counts}: {rollout.reason or rollout.state}"]
 
 
 async def seen_after(api: ClusterApi, path: str, what: str) -> tuple[Obj | None, list[str]]:

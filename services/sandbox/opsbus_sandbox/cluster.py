@@ -12,7 +12,7 @@ from aiohttp import web
 
 from opsbus_sandbox.certificates import make_certificate
 from opsbus_sandbox.clock import Clock
-from opsbus_sandbox.estate.build import build_estate
+from opsbus_sandbox.estate.build import build_bare, build_estate
 from opsbus_sandbox.estate.cluster import CLUSTER, KUBERNETES_VERSION
 from opsbus_sandbox.estate.software import EstateSoftware
 from opsbus_sandbox.kube.identity import User
@@ -37,11 +37,14 @@ class Cluster:
     tokens: dict[str, str]
     store: ObjectStore
     _runner: web.AppRunner
-    _controllers: asyncio.Task[None]
+    _controllers: asyncio.Task[None] | None
+    """None: the cluster is bare."""
 
     async def close(self) -> None:
         """Stop serving, end open watches, stop the controllers."""
         await self._runner.cleanup()
+        if self._controllers is None:
+            return
         self._controllers.cancel()
         with suppress(asyncio.CancelledError):
             await self._controllers
@@ -51,7 +54,7 @@ async def start_cluster(settings: SandboxSettings) -> Cluster:
     """Build the estate's objects, start the controllers and serve the API. Raises OSError when the port is taken."""
     clock = Clock(settings.speed)
     store = ObjectStore(clock, history_limit=settings.history_limit, seed=settings.seed)
-    build_estate(store)
+    (build_bare if settings.bare else build_estate)(store)
     software = EstateSoftware(clock)
     tokens = {name: account.token or secrets.token_urlsafe(24) for name, account in settings.accounts.items()}
     users = {tokens[name]: User(account.user, account.groups) for name, account in settings.accounts.items()}
@@ -69,5 +72,7 @@ async def start_cluster(settings: SandboxSettings) -> Cluster:
     except OSError:
         await runner.cleanup()
         raise
-    controllers = asyncio.create_task(Reconciler(store, software).run(), name="sandbox-controllers")
+    controllers = None
+    if not settings.bare:
+        controllers = asyncio.create_task(Reconciler(store, software).run(), name="sandbox-controllers")
     return Cluster(url, kubeconfig, platform, tokens, store, runner, controllers)

@@ -46,6 +46,7 @@ class SandboxSettings(BaseSettings):
     state_dir: Path = Path(".opsbus/sandbox")
     speed: float = Field(default=1.0, ge=0.1, le=1000, description="simulated seconds per second")
     seed: int = Field(default=7, description="the same seed gives the same names")
+    bare: bool = Field(default=False, description="An API server and its store alone: no nodes, no controllers.")
     history_limit: int = Field(default=20_000, ge=100, le=1_000_000, description="changes a watch can look back on")
     kube_version: str = Field(
         default="",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from opsbus_sandbox.estate.cluster import NAMESPACES
@@ -111,16 +112,17 @@ _TEAM_BINDINGS = (
 )
 
 
+def create_standard_access(store: ObjectStore) -> None:
+    """The roles and bindings that an API server makes for itself."""
+    _create_cluster_access(store, lambda name: not name.startswith("opsbus-"))
+
+
 def create_access(store: ObjectStore) -> None:
     """Roles, bindings and service accounts."""
     for namespace in NAMESPACES:
         put(store, "serviceaccounts", new_object("serviceaccounts", namespace, "default"))
     put(store, "serviceaccounts", new_object("serviceaccounts", "platform", "opsbus"))
-    for name, rules in _CLUSTER_ROLES.items():
-        put(store, "clusterroles", new_object("clusterroles", "", name, rules=rules))
-    for name, (role, subject) in _CLUSTER_BINDINGS.items():
-        parts = {"roleRef": {"kind": "ClusterRole", "name": role}, "subjects": [dict(subject)]}
-        put(store, "clusterrolebindings", new_object("clusterrolebindings", "", name, **parts))
+    _create_cluster_access(store, lambda _: True)
     for namespace, name, role, group in _TEAM_BINDINGS:
         binding = {"roleRef": {"kind": "ClusterRole", "name": role}, "subjects": [{"kind": "Group", "name": group}]}
         put(store, "rolebindings", new_object("rolebindings", namespace, name, **binding))
@@ -129,3 +131,13 @@ def create_access(store: ObjectStore) -> None:
     put(store, "roles", new_object("roles", "payments", "log-reader", rules=rules))
     parts = {"roleRef": {"kind": "Role", "name": "log-reader"}, "subjects": [{"kind": "Group", "name": "on-call"}]}
     put(store, "rolebindings", new_object("rolebindings", "payments", "on-call-log-reader", **parts))
+
+
+def _create_cluster_access(store: ObjectStore, wanted: Callable[[str], bool]) -> None:
+    for name, rules in _CLUSTER_ROLES.items():
+        if wanted(name):
+            put(store, "clusterroles", new_object("clusterroles", "", name, rules=rules))
+    for name, (role, subject) in _CLUSTER_BINDINGS.items():
+        if wanted(name):
+            parts = {"roleRef": {"kind": "ClusterRole", "name": role}, "subjects": [dict(subject)]}
+            put(store, "clusterrolebindings", new_object("clusterrolebindings", "", name, **parts))

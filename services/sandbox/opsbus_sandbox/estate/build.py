@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from opsbus_sandbox.estate.access import create_access
+from opsbus_sandbox.estate.access import create_access, create_standard_access
 from opsbus_sandbox.estate.apps import APPS, RECOMMENDATIONS
-from opsbus_sandbox.estate.cluster import create_namespaces, create_nodes
+from opsbus_sandbox.estate.cluster import create_namespaces, create_nodes, create_system_namespaces
 from opsbus_sandbox.estate.extras import create_extras
 from opsbus_sandbox.estate.history import tell_history
 from opsbus_sandbox.estate.running import create_app
@@ -28,3 +28,9 @@ def build_estate(store: ObjectStore) -> None:
     starve_recommendations(store, now)
     create_autoscaler(store, now)
     tell_history(store, now)
+
+
+def build_bare(store: ObjectStore) -> None:
+    """Fill an empty store with what an API server makes for itself, and nothing else."""
+    create_system_namespaces(store, store.clock.now())
+    create_standard_access(store)

@@ -29,23 +29,31 @@ NAMESPACES: dict[str, tuple[str, str]] = {
 
 def create_namespaces(store: ObjectStore, now: datetime) -> None:
     """The namespaces, each with its default service account and the cluster's root certificate."""
-    born = timestamp(now - _AGE)
     for name, (environment, team) in NAMESPACES.items():
         labels = {"kubernetes.io/metadata.name": name}
         if environment:
             labels |= {"environment": environment}
         if team:
             labels |= {"team": team}
-        meta = {"name": name, "creationTimestamp": born, "labels": labels}
-        if team:
-            meta["annotations"] = {"owner": f"{team}@shop.example"}
-        store.create(
-            "namespaces",
-            {
-                "apiVersion": "v1", "kind": "Namespace", "metadata": meta,
-                "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
-            },
-        )  # fmt: skip
+        notes = {"annotations": {"owner": f"{team}@shop.example"}} if team else {}
+        _create_namespace(store, {"name": name, "labels": labels, **notes}, now)
+
+
+def create_system_namespaces(store: ObjectStore, now: datetime) -> None:
+    """Those that an API server makes for itself. Nobody gives them service accounts."""
+    for name in ("default", "kube-node-lease", "kube-public", "kube-system"):
+        _create_namespace(store, {"name": name, "labels": {"kubernetes.io/metadata.name": name}}, now)
+
+
+def _create_namespace(store: ObjectStore, meta: Obj, now: datetime) -> None:
+    meta["creationTimestamp"] = timestamp(now - _AGE)
+    store.create(
+        "namespaces",
+        {
+            "apiVersion": "v1", "kind": "Namespace", "metadata": meta,
+            "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
+        },
+    )  # fmt: skip
 
 
 def create_nodes(store: ObjectStore, now: datetime) -> None:

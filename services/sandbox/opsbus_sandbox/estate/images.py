@@ -31,6 +31,7 @@ _TAGS: dict[str, frozenset[str]] = {
     "redis": frozenset({"7.2.4", "7.2.5"}),
     "registry.k8s.io/coredns/coredns": frozenset({"v1.11.1", "v1.11.3"}),
     "registry.k8s.io/ingress-nginx/controller": frozenset({"v1.11.1", "v1.11.2"}),
+    "registry.k8s.io/pause": frozenset({"3.9", "3.10"}),
 }
 
 

@@ -68,9 +68,11 @@ def delete(store: ObjectStore, kind: ResourceType, namespace: str, name: str, op
 
 
 def finish_if_released(store: ObjectStore, kind: ResourceType, obj: Obj) -> None:
-    """Remove an object whose deletion only waited for its finalizers; pods and namespaces have controllers for that."""
+    """Remove an object whose deletion only waited for its finalizers; pods have their nodes for that."""
     meta = obj["metadata"]
-    if kind.plural in ("pods", "namespaces") or not meta.get("deletionTimestamp") or meta.get("finalizers"):
+    if kind.plural == "pods" or not meta.get("deletionTimestamp") or meta.get("finalizers"):
+        return
+    if kind.plural == "namespaces" and obj["spec"].get("finalizers"):
         return
     store.delete(kind.plural, meta.get("namespace", ""), meta["name"])
 

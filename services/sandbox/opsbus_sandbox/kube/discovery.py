@@ -141,6 +141,11 @@ def _subresource(kind: ResourceType, name: str) -> Obj:
         return {**entry, "group": "autoscaling", "version": "v1", "kind": "Scale", "verbs": _STATUS_VERBS}
     if name == "eviction":
         return {**entry, "group": "policy", "version": "v1", "kind": "Eviction", "verbs": ["create"]}
+    if name == "finalize":
+        return {**entry, "kind": kind.kind, "verbs": ["update"]}
+    if name == "token":
+        served = {"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"}
+        return {**entry, **served, "verbs": ["create"]}
     if name == "log":
         return {**entry, "kind": kind.kind, "verbs": ["get"]}
     return {**entry, "kind": kind.kind, "verbs": _STATUS_VERBS}

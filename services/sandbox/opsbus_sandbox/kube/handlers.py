@@ -22,6 +22,7 @@ from opsbus_sandbox.kube.resources import REVIEWS, ResourceType
 from opsbus_sandbox.kube.reviews import answer_review
 from opsbus_sandbox.kube.scale import scale_of, set_scale
 from opsbus_sandbox.kube.store import ObjectStore
+from opsbus_sandbox.kube.tokens import Tokens
 from opsbus_sandbox.kube.views import present, stored_kind, to_stored
 
 Obj = dict[str, Any]
@@ -56,8 +57,9 @@ class Answer:
 class Handlers:
     """The verbs over one store."""
 
-    def __init__(self, store: ObjectStore, authorizer: Authorizer) -> None:
+    def __init__(self, store: ObjectStore, authorizer: Authorizer, tokens: Tokens) -> None:
         self.store = store
+        self._tokens = tokens
         self.registry = Registry(store)
         self._authorizer = authorizer
 
@@ -72,6 +74,11 @@ class Handlers:
             return Answer(evict(self.registry, info.namespace, info.name, body, dry_run=dry_run), 201)
         if info.subresource == "scale" and info.verb in ("get", "update", "patch"):
             return await self._scale(call)
+        if info.subresource == "token" and info.verb == "create":
+            dry_run, body = is_dry_run(call.query, "CreateOptions"), await read_body(call.request)
+            return Answer(self._tokens.issue(info.namespace, info.name, body, dry_run=dry_run), 201)
+        if info.subresource == "finalize" and info.verb == "update":
+            return await self._update(call)
         if info.subresource not in ("", "status") or (info.subresource and info.verb not in ("get", "update", "patch")):
             raise method_not_allowed()
         verbs = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -21,10 +21,17 @@ class User:
     groups: tuple[str, ...] = ()
 
 
+class Known(Protocol):
+    """Whose tokens are whose."""
+
+    def get(self, token: str, /) -> User | None:
+        """The user of a token."""
+
+
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 
-def authenticate(headers: Headers, tokens: Mapping[str, User]) -> User:
+def authenticate(headers: Headers, tokens: Known) -> User:
     """The user a request's bearer token stands for. No credential is the anonymous user; a wrong one is 401."""
     header = headers.get("Authorization", "")
     if not header:
@@ -51,7 +58,7 @@ def impersonated(user: User, headers: Headers, authorizer: Authorizer) -> User:
     for header in extras:
         kind = "uids" if header.lower() == "impersonate-uid" else f"userextras/{header[len('impersonate-extra-') :]}"
         _require(user, Question("impersonate", "authentication.k8s.io", kind, headers[header]), authorizer)
-    return _with_standing_groups(User(name, groups))
+    return _with_asked_groups(User(name, groups))
 
 
 def _user_question(name: str) -> Question:
@@ -75,6 +82,17 @@ def _with_standing_groups(user: User) -> User:
     if user.name != ANONYMOUS.name:
         groups.append("system:authenticated")
     return User(user.name, tuple(dict.fromkeys(groups)))
+
+
+def _with_asked_groups(user: User) -> User:
+    """Whoever is impersonated has the groups that were asked for. A service account gets its own where none were."""
+    if not user.groups:
+        user = _with_standing_groups(user)
+    kept = ("system:authenticated", "system:unauthenticated")
+    if any(group in kept for group in user.groups) and user.name != ANONYMOUS.name:
+        return user
+    added = kept[user.name == ANONYMOUS.name]
+    return User(user.name, tuple(dict.fromkeys((*user.groups, added))))
 
 
 def denied(user: User, question: Question) -> ApiError:

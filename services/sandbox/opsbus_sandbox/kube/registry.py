@@ -151,6 +151,12 @@ def _keep_other_half(kind: ResourceType, before: Obj, obj: Obj, subresource: str
         merged["status"] = obj.get("status") or {}
         merged["metadata"]["resourceVersion"] = obj["metadata"].get("resourceVersion")
         return merged
+    if subresource == "finalize":
+        merged = copy.deepcopy(before)
+        merged["spec"]["finalizers"] = (obj.get("spec") or {}).get("finalizers") or []
+        return merged
+    if kind.plural == "namespaces":
+        obj["spec"] = copy.deepcopy(before["spec"])  # only its finalize subresource changes it
     for field in ("deletionTimestamp", "deletionGracePeriodSeconds"):
         obj["metadata"].pop(field, None)
         if field in before["metadata"]:

@@ -50,8 +50,9 @@ _CORE = (
     ResourceType("", "v1", "endpoints", "Endpoints", short_names=("ep",)),
     ResourceType("", "v1", "events", "Event", short_names=("ev",)),
     ResourceType(
-        "", "v1", "namespaces", "Namespace", namespaced=False, short_names=("ns",), subresources=("status",),
-        returns_deleted=True, verbs=("create", "delete", "get", "list", "patch", "update", "watch"),
+        "", "v1", "namespaces", "Namespace", namespaced=False, short_names=("ns",),
+        subresources=("finalize", "status"), returns_deleted=True,
+        verbs=("create", "delete", "get", "list", "patch", "update", "watch"),
     ),
     ResourceType("", "v1", "nodes", "Node", namespaced=False, short_names=("no",), subresources=("status",)),
     ResourceType(
@@ -67,7 +68,10 @@ _CORE = (
         returns_deleted=True,
     ),
     ResourceType("", "v1", "secrets", "Secret"),
-    ResourceType("", "v1", "serviceaccounts", "ServiceAccount", short_names=("sa",), returns_deleted=True),
+    ResourceType(
+        "", "v1", "serviceaccounts", "ServiceAccount", short_names=("sa",), subresources=("token",),
+        returns_deleted=True,
+    ),
     ResourceType(
         "", "v1", "services", "Service", short_names=("svc",), in_all=True, subresources=("status",),
         returns_deleted=True,

@@ -29,6 +29,7 @@ from opsbus_sandbox.kube.runtime import Software
 from opsbus_sandbox.kube.store import ObjectStore
 from opsbus_sandbox.kube.streams import stream_log, stream_watch
 from opsbus_sandbox.kube.tables.render import in_form
+from opsbus_sandbox.kube.tokens import Tokens
 from opsbus_sandbox.kube.versions import Served
 
 Obj = dict[str, Any]
@@ -44,13 +45,13 @@ class KubeServer:
     ) -> None:  # fmt: skip
         self._store = store
         self._software = software
-        self._tokens = tokens
+        self._tokens = Tokens(store, tokens)
         self._served = served
         self._version = served.git_version
         self._bookmark_every_s = bookmark_every_s
         self._authorizer = Authorizer(store)
         self._streams: set[asyncio.Future[web.StreamResponse]] = set()
-        self._handlers = Handlers(store, self._authorizer)
+        self._handlers = Handlers(store, self._authorizer, self._tokens)
 
     def app(self) -> web.Application:
         """The aiohttp application."""

@@ -53,7 +53,7 @@ async def stream_log(registry: Registry, software: Software, call: Call) -> web.
     container = choose_container(pod, options.container)
     run = find_run(pod, container, previous=options.previous)
     if run is None:
-        return web.Response(text="")
+        return web.Response(status=204)  # as the API server, which has no node to ask
     response = web.StreamResponse(headers={"Content-Type": "text/plain"})
     await response.prepare(call.request)
     left = await _write(response, read_lines(software, run, options, now), options, options.limit_bytes)

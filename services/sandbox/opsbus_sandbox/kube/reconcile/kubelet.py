@@ -33,7 +33,7 @@ class Kubelet:
     def sync_pod(self, namespace: str, name: str) -> None:
         """Do for one pod whatever its time has come for."""
         pod = self._ctx.store.get("pods", namespace, name)
-        if pod is None:
+        if pod is None or self._has_no_machine(pod["spec"].get("nodeName", "")):
             return
         if pod["metadata"].get("deletionTimestamp"):
             self._terminate(pod)
@@ -41,6 +41,11 @@ class Kubelet:
             schedule(self._ctx, pod)
         elif pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
             self._run(pod)
+
+    def _has_no_machine(self, name: str) -> bool:
+        """Whether somebody registered the node by hand: no agent reports of it, and none acts on it."""
+        node = self._ctx.store.get("nodes", "", name) if name else None
+        return node is not None and not (node.get("status") or {}).get("nodeInfo")
 
     def _run(self, stored: Obj) -> None:
         ctx, pod = self._ctx, self._ctx.changed(stored)

@@ -19,6 +19,8 @@ def schedule(ctx: Context, pod: Obj) -> None:
     """Bind one pod to a node. A pod that fits nowhere gets the condition and the event that explain it."""
     if pod["spec"].get("nodeName") or pod["metadata"].get("deletionTimestamp"):
         return
+    if pod["spec"].get("schedulerName", _COMPONENT) != _COMPONENT:
+        return  # another scheduler's
     node, why = choose_node(pod, ctx.store.list("nodes"), ctx.store.list("pods"))
     changed = ctx.changed(pod)
     meta = pod["metadata"]
