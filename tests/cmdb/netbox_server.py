@@ -301,6 +301,11 @@ def _chosen(found: Found, request: web.Request) -> Found:
     return {name: value for name, value in found.items() if name in names.split(",")} if names else found
 
 
+_LISTS = {
+    "cluster": "virtualization/clusters", "site": "dcim/sites", "device": "dcim/devices", "tenant": "tenancy/tenants"
+}  # fmt: skip
+
+
 async def _write(fake: FakeNetBox, request: web.Request, path: str, key: str | None) -> web.Response:
     body = await request.json()
     fake.written.append((request.method, f"{path}/{key or ''}", body))
@@ -309,6 +314,10 @@ async def _write(fake: FakeNetBox, request: web.Request, path: str, key: str | N
     if strange:
         name = min(strange)
         return _json({"custom_fields": {name: f"Custom field '{name}' does not exist for this object type."}}, 400)
+    if key is not None and "If-Match" in request.headers:
+        changed = datetime.fromisoformat(fake.of(path, int(key))["last_updated"]).isoformat()
+        if request.headers["If-Match"] != f'W/"{changed}"':
+            return _json({"detail": "Precondition failed."}, 412)
     if key is None:
         made = {"id": max(item["id"] for item in fake.data[path]) + 1, "tags": [], "custom_fields": {}}
         fake.data[path].append(made)
@@ -319,10 +328,9 @@ async def _write(fake: FakeNetBox, request: web.Request, path: str, key: str | N
             made["custom_fields"] = made["custom_fields"] | value
         elif name == "status":
             made["status"] = {"value": value, "label": value.title()}
-        elif name in ("cluster", "site"):
-            lists = {"cluster": "virtualization/clusters", "site": "dcim/sites"}
+        elif name in _LISTS:
             made[name] = {
-                k: v for k, v in fake.of(lists[name], value).items() if k in ("id", "name", "slug", "display")
+                k: v for k, v in fake.of(_LISTS[name], value).items() if k in ("id", "name", "slug", "display")
             }
         else:
             made[name] = value

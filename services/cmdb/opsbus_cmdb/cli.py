@@ -68,13 +68,36 @@ def import_(
 
 @app.command()
 def export(
-    file: Annotated[Path, typer.Argument(help="A new file: .json, or .csv with --kind.")],
+    file: Annotated[Path | None, typer.Argument(help="A new file: .json, or .csv with --kind.")] = None,
     kind: Annotated[str, typer.Option(help="Only these: assets, relationships or windows.")] = "",
     force: Annotated[bool, typer.Option(help="Replace the file if it is there.")] = False,
+    netbox: Netbox = None,
+    token_file: TokenFile = None,
+    yes: Annotated[bool, typer.Option(help="With --netbox: do what the plan says.")] = False,
+    create: Annotated[bool, typer.Option(help="With --netbox: also make virtual machines it does not have.")] = False,
+    reason: Annotated[str, typer.Option(help="With --netbox: why; for its change log.")] = "",
+    by: Annotated[str, typer.Option(help="With --netbox: who; the user of this machine unless given.")] = "",
     database_url: Store = None,
     data: Data = Path(".opsbus"),
 ) -> None:
-    """Export what is recorded, as of one moment, in a form that `opsbus cmdb import` takes."""
+    """Export what is recorded, as of one moment, in a form that `opsbus cmdb import` takes.
+
+    With --netbox it goes to a NetBox 4.x: custom fields that are there, what it leaves empty, a lifecycle changed here.
+    It shows what it would do; --yes does it.
+    """
+    from opsbus.commands.output import fail
     from opsbus_cmdb.transfer import commands
 
-    commands.export_file(file, kind, database_url, data, force=force)
+    if netbox is None:
+        if file is None:
+            fail("there is nowhere to export to", "name a file, or --netbox URL")
+        if token_file or yes or create or reason or by:
+            fail("--token-file, --yes, --create, --reason and --by go with --netbox")
+        commands.export_file(file, kind, database_url, data, force=force)
+        return
+    if file or kind or force:
+        fail("--netbox and a file are two exports", "run them one after the other")
+    from opsbus_cmdb.netbox import commands as netbox_commands
+
+    source = netbox_commands.Source(netbox, token_file)
+    netbox_commands.export_netbox(source, netbox_commands.Doing(yes, create, by, reason), database_url, data)

@@ -182,19 +182,23 @@ class NetBox:
                 return None
             raise
 
-    async def patch(self, path: str, key: int, change: dict[str, Any], model: type[M]) -> M:
-        """Change fields of an object."""
-        return await self._write("PATCH", f"{path}/{key}/", change, model)
+    async def patch(self, path: str, key: int, change: dict[str, Any], model: type[M], *, seen: str = "") -> M:
+        """Change fields of an object; with ``seen`` (its ETag) only if nobody was faster, where NetBox compares it.
+
+        Raises:
+            ToolError: ``precondition_failed`` when somebody was.
+        """
+        return await self._write("PATCH", f"{path}/{key}/", change, model, {"If-Match": seen} if seen else {})
 
     async def create(self, path: str, draft: dict[str, Any], model: type[M]) -> M:
         """Make an object."""
-        return await self._write("POST", f"{path}/", draft, model)
+        return await self._write("POST", f"{path}/", draft, model, {})
 
     async def _get(self, path: str, model: type[M], params: Params) -> M:
         return await self._through(lambda: self._asked("GET", path, model, params=params), read=True)
 
-    async def _write(self, method: str, path: str, body: dict[str, Any], model: type[M]) -> M:
-        return await self._through(lambda: self._asked(method, path, model, json=body), read=False)
+    async def _write(self, method: str, path: str, body: dict[str, Any], model: type[M], headers: dict[str, str]) -> M:
+        return await self._through(lambda: self._asked(method, path, model, json=body, headers=headers), read=False)
 
     async def _through(self, work: Callable[[], Awaitable[M]], *, read: bool) -> M:
         try:
@@ -288,6 +292,10 @@ class NetBox:
                 else _WAY_IN,
                 details={"refused": status, "permission": lacks},
                 executed=Executed.NO,
+            )
+        if status == 412:
+            raise ToolError(
+                ErrorCode.PRECONDITION_FAILED, "it was changed in NetBox meanwhile", hint="look at it again"
             )
         if status == 404 and said:
             raise ToolError(ErrorCode.NOT_FOUND, f"NetBox at {self.where} has no {path}", hint="it may be deleted")

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from opsbus.commands.output import warn
+from opsbus.commands.output import fail, warn
 from opsbus.when import parse_when
 from opsbus_cmdb.netbox.client import NetBox
+from opsbus_cmdb.netbox.export import Done, Plan, carry_out, plan
 from opsbus_cmdb.netbox.merge import Merged, merge, recorded
 from opsbus_cmdb.netbox.pull import Pulled, pull
 from opsbus_cmdb.netbox.token import CA_FILE, read_token
@@ -19,6 +20,7 @@ from opsbus_cmdb.transfer import commands
 from opsbus_cmdb.transfer.apply import Import, Outcome, Told
 from opsbus_cmdb.transfer.read import TransferError
 
+_SHOWN = 50
 PATIENCE = 6
 """Tries of a request: an import may wait for a NetBox that restarts."""
 
@@ -41,6 +43,16 @@ class Source:
         ca = os.environ.get(CA_FILE, "").strip()
         token = read_token(self.token_file)
         return NetBox(self.url, token, timeout_s=60, ca_file=Path(ca) if ca else None, patience=PATIENCE)
+
+
+@dataclass(frozen=True)
+class Doing:
+    """How an export is meant."""
+
+    yes: bool = False
+    create: bool = False
+    by: str = ""
+    reason: str = ""
 
 
 def import_netbox(source: Source, order: commands.Order, database_url: str | None, data: Path) -> None:
@@ -89,6 +101,43 @@ async def import_from(
     merged = merge(pulled, await recorded(engine, netbox.where), netbox.where, retire=order.prune)
     outcome = await commands.import_into(engine, merged.given, order, told, dry_run=dry_run)
     return pulled, merged, outcome
+
+
+def export_netbox(source: Source, doing: Doing, database_url: str | None, data: Path) -> None:
+    """Show what an export would do; with ``yes`` do it."""
+
+    async def work(engine: AsyncEngine) -> tuple[Plan, Done | None]:
+        netbox = source.open()
+        async with netbox:
+            with commands.progress() as told:
+                made = await plan(engine, netbox, told, create=doing.create)
+                if not doing.yes:
+                    return made, None
+                message = f"opsbus cmdb export by {doing.by or commands.this_user()}: {doing.reason or 'no reason'}"
+                return made, await carry_out(engine, netbox, made, message, told)
+
+    made, done = commands.run_on_store(work, database_url, data)
+    for step in made.steps[:_SHOWN]:
+        typer.echo(f"{'make  ' if step.id is None else 'change'} {step.ref}")
+        for line in step.told:
+            typer.echo(f"         {line}")
+    if len(made.steps) > _SHOWN:
+        typer.echo(f"... and {len(made.steps) - _SHOWN:,} more")
+    for why, count in sorted(made.skipped.items()):
+        typer.echo(f"left out {count:,} {why}")
+    if made.linked:
+        typer.echo(f"link     {len(made.linked):,} virtual machines that NetBox has already")
+    if done is None:
+        todo = made.steps or made.linked
+        typer.echo(
+            "nothing was written: --yes does it" if todo else f"nothing to do: {made.same:,} are as they are here"
+        )
+        return
+    for line in done.failed:
+        typer.echo(f"failed   {line}", err=True)
+    typer.echo(f"{done.changed:,} changed, {done.made:,} made, {made.same:,} the same")
+    if done.failed:
+        fail(f"{len(done.failed)} could not be written", "what was written stays; plan again to see what is left")
 
 
 def skipped(pulled: Pulled, merged: Merged, *, prune: bool) -> list[str]:

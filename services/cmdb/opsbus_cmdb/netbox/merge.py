@@ -14,6 +14,7 @@ from opsbus_cmdb.model import Asset, Lifecycle, RelationType, Status
 from opsbus_cmdb.netbox.mapping import (
     BY_TYPE,
     CONTACT_ROLES,
+    CUSTOM,
     DEVICE,
     SOURCE,
     SYSTEM,
@@ -128,7 +129,11 @@ def _line(obj: Object, asset: Asset, ref: str, old: Row | None) -> AssetLine:
     said: dict[str, Any] = {"ref": ref, "asset_class": asset.asset_class}
     facts = dict(asset.attributes[SYSTEM])
     contacts = {name: asset.attributes[name] for name in CONTACT_ROLES if name in asset.attributes}
-    facts |= {"labels": sorted(asset.labels), "contacts": sorted(contacts)}
+    given = {name: value for name in ("description", "environment", "owner_team") if (value := getattr(asset, name))}
+    if criticality_of(obj):
+        given["criticality"] = asset.criticality
+    facts |= {"labels": sorted(asset.labels), "contacts": sorted(contacts), "gave": sorted(given)}
+    facts |= {name: given[name] for name in CUSTOM if name in given}
     before = _facts(old["attributes"]) if old else {}
     attributes = _without(old["attributes"], before.get("contacts", [])) if old else {}
     labels = _without(old["labels"], before.get("labels", [])) if old else {}
@@ -139,9 +144,7 @@ def _line(obj: Object, asset: Asset, ref: str, old: Row | None) -> AssetLine:
     }
     if old is None or old["source"] in ("", SOURCE):
         said["source"] = SOURCE
-    if criticality_of(obj):
-        said["criticality"] = asset.criticality
-    said |= {name: value for name in ("description", "environment", "owner_team") if (value := getattr(asset, name))}
+    said |= given
     if old is None or before.get("status") != facts.get("status"):
         # Only what NetBox says anew: a status that was recorded here since is not taken back.
         said |= {"lifecycle": asset.lifecycle, "status": asset.status}
