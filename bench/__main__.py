@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 import time
+import traceback
 
 from bench import chart, machine, plan, readme, report
 from bench.plan import Plan
@@ -21,7 +22,7 @@ def main() -> int:
     given = _arguments()
     all_of_them = not given.suite
     chosen = given.suite or list(SUITES)
-    now = Plan(trial=given.trial, brief=all_of_them)
+    now = Plan(trial=given.trial, brief=all_of_them, only=given.only)
     if given.trial:
         now.rounds, now.seconds, now.brief = 1, 1, True
     now.rounds, now.seconds = given.rounds or now.rounds, given.seconds or now.seconds
@@ -33,8 +34,8 @@ def main() -> int:
         print(f"{name}: left out, there was no time for it: make bench ARGS={name}")
     if all_of_them:
         _brief()
-    if given.trial:
-        print("\nA trial: nothing of it was kept.")
+    if now.passing:
+        print("\nNothing of it was kept.")
     else:
         _publish(failed)
     return 1 if failed else 0
@@ -49,6 +50,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("suite", nargs="*", metavar="suite", help="a name makes it whole: as many events as are asked")
     parser.add_argument("--rounds", type=int, help="of load, default 3")
     parser.add_argument("--seconds", type=int, help="of a round of load, default 2")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="rows of door with this in their names; nothing is kept"
+    )
     parser.add_argument("--trial", action="store_true", help="one round of 1 s each, nothing is kept: does it work?")
     given = parser.parse_args()
     for name in given.suite:
@@ -97,19 +101,19 @@ def _one(name: str, entry: Entry, now: Plan, within_s: float) -> bool:
     except KeyboardInterrupt:
         now.clear()
         raise
-    except TimeoutError as error:
-        now.clear()
-        print(f"\n{name} failed: {error or f'not through in {time.monotonic() - began:.0f} s'}", file=sys.stderr)
-        return False
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the other suites go on
         now.clear()
         said = (str(error).strip().splitlines() or [""])[0]
+        if isinstance(error, TimeoutError):
+            said = said or f"something took too long, after {time.monotonic() - began:.0f} s"
         print(f"\n{name} failed: {said or type(error).__name__}", file=sys.stderr)
+        if now.trial:
+            traceback.print_exception(error)
         return False
     now.clear()
     report.show(entry.title, rows, note)
     print(f"  [{name}: {time.monotonic() - began:.0f} s]", flush=True)
-    if not now.trial:
+    if not now.passing:
         report.keep(name, entry.title, rows, note)
     return True
 

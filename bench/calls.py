@@ -17,7 +17,7 @@ _META = {
     "io.modelcontextprotocol/clientInfo": _CLIENT,
 }
 _BOTH = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
-_START_S = 30.0
+_START_S = 90.0
 
 
 def request(token: str, tool: str, text: str = "hello") -> tuple[dict[str, str], bytes]:

@@ -4,7 +4,7 @@ All stand side by side from the start and take their rounds in turns, so that a 
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -82,6 +82,7 @@ DOORS = (
 async def run() -> list[Measure]:
     """All doors, in turns; ContextForge by itself at the end, for it works in the background too."""
     now = plan.current()
+    doors = _wanted(now.only)
     rounds: dict[str, list[Round]] = {}
     missing: dict[str, str] = {}
     forge_note = ""
@@ -90,24 +91,46 @@ async def run() -> list[Measure]:
         await estate.start()
         try:
             async with AsyncExitStack() as stack:
-                ready = await _opened(estate, collector, stack)
+                ready = await _opened(estate, collector, stack, doors, missing)
                 for number in range(now.rounds):
-                    for door in DOORS:
+                    for door in (one for one in doors if one.name not in missing):
                         now.step(f"{door.name}, round {number + 1} of {now.rounds}")
-                        seconds = max(door.seconds, now.seconds)
-                        rounds.setdefault(door.name, []).append(await _round(ready[door.name], door, seconds))
+                        try:
+                            found = await _round(ready[door.name], door, max(door.seconds, now.seconds))
+                        except LoadError as error:
+                            missing[door.name] = f"not measured: {error}"
+                        else:
+                            rounds.setdefault(door.name, []).append(found)
                 if not collector.batches:
                     raise LoadError("no trace arrived at the collector: tracing was not on")
-                try:
-                    rounds[FORGE], forge_note = await _forge(ready[FASTMCP.name])
-                except contextforge.NotStartedError as error:
-                    missing[FORGE] = f"not measured: {error}"
+                if not now.only or now.only in FORGE:
+                    try:
+                        rounds[FORGE], forge_note = await _forge(ready[FASTMCP.name])
+                    except (contextforge.NotStartedError, LoadError) as error:
+                        missing[FORGE] = f"not measured: {error}"
         finally:
             await estate.stop()
     return _rows(rounds, missing, forge_note)
 
 
+def _wanted(only: str) -> list[Door]:
+    """The doors with this in their names, those whose processes they use, and those that all are measured by."""
+    if not only:
+        return list(DOORS)
+    needed = {RELAY.name, RELAY_ALONE.name, WHOLE.name, FASTMCP.name}
+    return [door for door in DOORS if door.name in needed or only in door.name]
+
+
 def _rows(rounds: dict[str, list[Round]], missing: Mapping[str, str], forge_note: str = "") -> list[Measure]:
+    """The rows in the order of the doors.
+
+    Raises:
+        LoadError: there is nothing to measure them by.
+    """
+    rounds = {name: found for name, found in rounds.items() if name not in missing}
+    for name in (RELAY.name, RELAY_ALONE.name):
+        if name in missing:
+            raise LoadError(f"{name}: {missing[name]}")
     relay = measure(RELAY.name, rounds[RELAY.name])
     rates = {name: measure(name, found).per_s for name, found in rounds.items()}
     alone = measure(RELAY_ALONE.name, rounds[RELAY_ALONE.name])
@@ -128,13 +151,16 @@ def _rows(rounds: dict[str, list[Round]], missing: Mapping[str, str], forge_note
     return rows + [absent(name, why) for name, why in missing.items()]
 
 
-async def _opened(estate: Estate, collector: Collector, stack: AsyncExitStack) -> dict[str, Ready]:
+async def _opened(
+    estate: Estate, collector: Collector, stack: AsyncExitStack, doors: Sequence[Door], missing: dict[str, str]
+) -> dict[str, Ready]:
+    """Those that answer; ``missing`` gets why others do not."""
     now = plan.current()
     kit = await stack.enter_async_context(estate.worker("bench.workers.kit", collector.settings))
     bare = await stack.enter_async_context(estate.worker("bench.workers.bare", service="bare"))
     fastmcp = ""
     found: dict[str, Ready] = {}
-    for door in DOORS:
+    for door in doors:
         now.step(f"{door.name} starts")
         if door.shares:
             of = found[door.shares]
@@ -148,12 +174,21 @@ async def _opened(estate: Estate, collector: Collector, stack: AsyncExitStack) -
         behind = _behind(door, kit, bare, found)
         pids = {"door": pids["door"], **({"behind": behind} if behind else {}), "nats": estate.server_pid}
         ready = await _request(base, door, estate.token(), pids)
-        if not ready.sessions and door is not WRK:
-            await calls.answers(base, ready.headers, ready.body, door.path)
-        if not door.shares:
-            await load.post(ready.url, ready.headers, ready.body, connections=16, seconds=now.warm_s, pids={})
         found[door.name] = ready
+        try:
+            if not ready.sessions and door is not WRK:
+                await calls.answers(base, ready.headers, ready.body, door.path)
+            if not door.shares:
+                await _warmed(ready, door)
+        except (LoadError, TimeoutError) as error:
+            missing[door.name] = f"not measured: {error}"
     return found
+
+
+async def _warmed(ready: Ready, door: Door) -> None:
+    few = 4 if door.seconds else 16  # what is slow is warm after a few calls
+    warm_s = plan.current().warm_s
+    await load.post(ready.url, ready.headers, ready.body, connections=few, seconds=warm_s, pids={})
 
 
 def _behind(door: Door, kit: int, bare: int, found: Mapping[str, Ready]) -> int:
@@ -193,7 +228,7 @@ async def _forge(fastmcp: Ready) -> tuple[list[Round], str]:
                 forge.url, forge.headers, forge.body, connections=CONNECTIONS, seconds=seconds, pids=pids
             )
 
-        await once(2)
+        await once(plan.current().warm_s)
         found = []
         for number in range(now.rounds):
             now.step(f"{FORGE}, round {number + 1} of {now.rounds}")

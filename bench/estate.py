@@ -18,7 +18,7 @@ from opsbus.identity import Signer
 from opsbus.testing.bus import Bus
 
 SERVICE = "demo"
-READY_S = 30.0
+READY_S = 90.0
 
 LIMITS = {
     "rate_global": "10000000/second",

@@ -19,6 +19,8 @@ class Plan:
     """Only to see that it works: the figures mean nothing."""
     brief: bool = True
     """Fewer events, assets and the like, so that everything fits into ten minutes."""
+    only: str = ""
+    """Rows of the door suite with this in their names, and those that they need; empty: all."""
     screen: TextIO = sys.stderr
     suite: str = ""
     ends_s: float = 0.0
@@ -26,6 +28,11 @@ class Plan:
     after_s: float = 0.0
     """What is to come after it."""
     _shown: bool = field(default=False, repr=False)
+
+    @property
+    def passing(self) -> bool:
+        """Whether nothing of the run is kept."""
+        return self.trial or bool(self.only)
 
     def begin(self, suite: str, takes_s: float, after_s: float) -> None:
         """A suite begins."""

@@ -133,7 +133,7 @@ def _environment(work: Path, secret: str) -> dict[str, str]:
         "ALLOW_LOCALHOST": "true",
         "SSRF_ALLOW_LOCALHOST": "true",
         "SSRF_ALLOW_PRIVATE_NETWORKS": "true",
-        "TOOL_RATE_LIMIT": "1000000",
+        "RATE_LIMITING_ENABLED": "false",  # it allows a hundred calls a minute, and then locks the account
     }
 
 

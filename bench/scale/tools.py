@@ -7,6 +7,7 @@ from typing import NamedTuple
 import httpx
 
 from bench import calls, load, plan
+from bench.load import LoadError
 from bench.measure import Asked, Measure, Round, measure
 from bench.scale import crowd
 from bench.scale.lab import Lab, lab
@@ -43,6 +44,8 @@ async def run() -> list[Measure]:
                 seen_s = time.perf_counter() - began
                 called = await it.rounds(f"{count:,} tools, calls")
                 lists = await _lists(it, count)
+                if (await _listed_once(it)).tools < count:
+                    raise LoadError(f"the catalogue lost some of its {count:,} tools while it was asked")
                 asked = _asked(first, called)
                 row = measure(f"{count:,} tools: a call", called, first, asked, note=f"all seen after {seen_s:.1f} s")
                 first = first or row
@@ -67,12 +70,15 @@ def _said(listed: Listed) -> str:
 
 async def _listed(it: Lab, count: int) -> Listed:
     """The whole list, once it has all tools."""
-    async with it.http() as client, asyncio.timeout(_SEEN_WITHIN_S):
-        while True:
-            found = await _pages(client, it.edge.token)
-            if found.tools >= count:
-                return await _pages(client, it.edge.token)  # from cached bytes, as every other one
+    async with asyncio.timeout(_SEEN_WITHIN_S):
+        while (await _listed_once(it)).tools < count:
             await asyncio.sleep(0.1)
+        return await _listed_once(it)  # from cached bytes, as every other one
+
+
+async def _listed_once(it: Lab) -> Listed:
+    async with it.http() as client:
+        return await _pages(client, it.edge.token)
 
 
 async def _pages(client: httpx.AsyncClient, token: str) -> Listed:
