@@ -13,7 +13,11 @@ class Plan:
 
     rounds: int = 3
     seconds: int = 2
+    """Of a round of load, in the suite that runs."""
+    round_s: int = 2
     """Of a round of load."""
+    short_s: int = 1
+    """The same, in suites that are brief."""
     warm_s: int = 1
     trial: bool = False
     """Only to see that it works: the figures mean nothing."""

@@ -27,7 +27,7 @@ from bench.load import ID
 PACKAGE = "mcp-contextforge-gateway"
 FOLDER = Path(__file__).parents[2] / ".opsbus" / "bench" / "contextforge"
 MADE_WITHIN_S = 240.0
-_START_S = 60.0
+_START_S = 180.0
 _ADMIN = "admin@example.com"
 
 
