@@ -30,7 +30,7 @@ TIMES = 3.0
 PEAK_CONNECTIONS = (32, 64, 256)
 CONNECTIONS = 4_000
 """Of the load by the clock: more than ever wait at once."""
-STUBBORN = 1_000
+STUBBORN = 4_000
 SECONDS = 8.0
 NEIGHBOUR_EVERY_S = 0.05
 AGAIN_WITHIN_S = 1.0

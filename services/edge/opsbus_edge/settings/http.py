@@ -61,7 +61,7 @@ class HttpSettings(Settings):
         default=2_048, ge=1, le=100_000, description="Requests that wait for their turn; beyond it the answer is 503."
     )
     request_wait_max_s: float = Field(
-        default=1.0, gt=0, le=60, description="While requests are refused, one that waited longer is too."
+        default=0.5, gt=0, le=60, description="While requests are refused, one that waited longer is too."
     )
     drain_grace_s: float = Field(
         default=0.0, ge=0, le=120, description="On SIGTERM /ready is red this long before requests are refused."
