@@ -7,6 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+# isort: off
+from opsbus import nats_light  # before nats
+
+# isort: on
 from nats import errors
 from nats.aio.client import Client
 
@@ -90,6 +94,8 @@ async def connect(
         **({"tls": tls} if tls is not None else {}),
         **options,
     }
+    if any(server.startswith(("ws://", "wss://")) for server in kwargs["servers"]):
+        nats_light.websockets()
     client = nats_tls.TlsClient() if tls is not None else Client()
     try:
         await client.connect(**kwargs)

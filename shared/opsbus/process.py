@@ -11,13 +11,15 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from opsbus import logs, settings
 from opsbus.nats_client import ConnectError
-from opsbus.runtime import Runtime
 from opsbus.settings import Settings, SettingsError
-from opsbus.worker import Worker
+
+if TYPE_CHECKING:  # the edge has its own process, and need not load what a worker runs on
+    from opsbus.runtime import Runtime
+    from opsbus.worker import Worker
 
 WRONG_SETTING = 2
 """Exit code of a process that cannot start with these settings."""
@@ -29,7 +31,7 @@ def fail(message: str) -> NoReturn:
     sys.exit(WRONG_SETTING)
 
 
-def run_worker(worker: Worker) -> None:
+def run_worker(worker: "Worker") -> None:
     """Runs until SIGTERM or SIGINT, then drains."""
     try:
         loaded = settings.load(worker.settings_class, worker.name)
@@ -67,8 +69,10 @@ def settle_memory() -> None:
     gc.set_threshold(10_000, 50, 100)
 
 
-async def serve(worker: Worker, loaded: Settings) -> bool:
+async def serve(worker: "Worker", loaded: Settings) -> bool:
     """Serves until a signal comes. False: the connection to NATS was closed for good."""
+    from opsbus.runtime import Runtime
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,7 +100,7 @@ async def serve(worker: Worker, loaded: Settings) -> bool:
     return not runtime.lost.is_set()
 
 
-def tell_ready(runtime: Runtime, ready_file: Path | None) -> None:
+def tell_ready(runtime: "Runtime", ready_file: Path | None) -> None:
     """Says that the instance is ready: in the log, and in the file whoever started the process watches."""
     facts = {
         "service": runtime.worker.name,

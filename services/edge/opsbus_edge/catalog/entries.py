@@ -4,9 +4,42 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from opsbus_contracts.catalog import PromptSpec, ResourceSpec, ResourceTemplateSpec, ToolSpec
+import orjson
 
-Spec = TypeVar("Spec", ToolSpec, ResourceSpec, ResourceTemplateSpec, PromptSpec, covariant=True)
+from opsbus_contracts.catalog import PromptSpec, ResourceSpec, ResourceTemplateSpec, ToolAnnotations
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFacts:
+    """What is asked of a tool at each call; all else is read out of its bytes. Models of ten thousand tools would take
+    thirty megabytes more."""
+
+    name: str
+    permission: str
+    scope: dict[str, str]
+    timeout_s: float
+    two_person: bool
+    annotations: ToolAnnotations
+    wire: bytes
+    """As MCP lists it."""
+    schema: dict[str, Any] | None = None
+    """The input schema, where every call needs it: it declares ``x-mcp-header`` parameters."""
+
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        """The JSON Schema of its arguments; parsed at each reading."""
+        if self.schema is not None:
+            return self.schema
+        found: dict[str, Any] = orjson.loads(self.wire)["inputSchema"]
+        return found
+
+    @property
+    def description(self) -> str:
+        """What it says of itself; parsed at each reading."""
+        return str(orjson.loads(self.wire).get("description", ""))
+
+
+Spec = TypeVar("Spec", ToolFacts, ResourceSpec, ResourceTemplateSpec, PromptSpec, covariant=True)
 
 TOOLS = "tools"
 RESOURCES = "resources"
@@ -39,7 +72,7 @@ class Offer:
     description: str = ""
     concurrency: int = 64
     metrics_url: str | None = None
-    tools: dict[str, Item[ToolSpec]] = field(default_factory=dict)
+    tools: dict[str, Item[ToolFacts]] = field(default_factory=dict)
     resources: dict[str, Item[ResourceSpec]] = field(default_factory=dict)
     templates: dict[str, Item[ResourceTemplateSpec]] = field(default_factory=dict)
     prompts: dict[str, Item[PromptSpec]] = field(default_factory=dict)
@@ -70,7 +103,7 @@ class ToolEntry:
     service: str
     version: str
     """Of the newest instance that offers it; its spec is the one that counts."""
-    spec: ToolSpec
+    spec: ToolFacts
     instances: tuple[str, ...]
     param_headers: bool
     """Whether the input schema declares ``x-mcp-header`` parameters."""

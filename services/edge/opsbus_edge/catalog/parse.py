@@ -1,5 +1,6 @@
 """A manifest's bytes become an Offer; what is wrong in it is refused item by item. Nothing is fetched here."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,10 +15,11 @@ from opsbus_contracts.catalog import (
     PromptSpec,
     ResourceSpec,
     ResourceTemplateSpec,
+    ToolAnnotations,
     ToolSpec,
 )
 from opsbus_contracts.names import mcp_name
-from opsbus_edge.catalog.entries import Item, Offer, Refusal, Spec
+from opsbus_edge.catalog.entries import Item, Offer, Refusal, Spec, ToolFacts
 from opsbus_edge.catalog.schemas import schema_problem
 
 ITEMS_MAX = 2_000
@@ -25,8 +27,11 @@ ITEMS_MAX = 2_000
 REFUSALS_MAX = 200
 """Refusals told of one manifest; a worker that announces only garbage cannot flood the log."""
 
+_NO_SCOPE: dict[str, str] = {}
+_ANNOTATIONS: dict[tuple[bool, bool, bool, bool], ToolAnnotations] = {}
+
 _Model = TypeVar("_Model", bound=BaseModel)
-Describe = Callable[[str, Spec, dict[str, Any]], Item[Spec]]
+Describe = Callable[[str, _Model, dict[str, Any]], Item[Spec]]
 
 
 class RefusedError(ValueError):
@@ -49,7 +54,7 @@ def parse_manifest(key: str, raw: bytes) -> tuple[Offer | None, list[Refusal]]:
         return None, [Refusal(service, instance, "", str(error))]
     refusals: list[Refusal] = []
 
-    def take(name: str, model: type[Spec], describe: Describe[Spec]) -> dict[str, Item[Spec]]:
+    def take(name: str, model: type[_Model], describe: Describe[_Model, Spec]) -> dict[str, Item[Spec]]:
         found, refused = _take(service, body.get(name), model, describe)
         refusals.extend(Refusal(service, instance, item or name, reason) for item, reason in refused)
         return found
@@ -97,7 +102,7 @@ def _check(model: type[_Model], value: Any) -> _Model:
 
 
 def _take(
-    service: str, values: Any, model: type[Spec], describe: Describe[Spec]
+    service: str, values: Any, model: type[_Model], describe: Describe[_Model, Spec]
 ) -> tuple[dict[str, Item[Spec]], list[tuple[str, str]]]:
     if values is None:
         return {}, []
@@ -132,10 +137,11 @@ def _name(service: str, name: str) -> str:
 
 
 def _wire(**fields: Any) -> bytes:
-    return orjson.dumps({name: value for name, value in fields.items() if value not in (None, "")})
+    made = orjson.dumps({name: value for name, value in fields.items() if value not in (None, "")})
+    return bytes(memoryview(made))  # a copy of its own size: orjson's has room for four times as much
 
 
-def _tool(service: str, spec: ToolSpec, raw: dict[str, Any]) -> Item[ToolSpec]:
+def _tool(service: str, spec: ToolSpec, raw: dict[str, Any]) -> Item[ToolFacts]:
     name = _name(service, spec.name)
     if problem := schema_problem(spec.input_schema, root_object=True):
         raise RefusedError(f"inputSchema: {problem}")
@@ -152,7 +158,26 @@ def _tool(service: str, spec: ToolSpec, raw: dict[str, Any]) -> Item[ToolSpec]:
         annotations=spec.annotations.model_dump(by_alias=True, exclude_none=True),
         _meta=spec.meta,
     )
-    return Item(name, spec, wire, param_headers=bool(x_mcp_header_map(spec.input_schema)))
+    param_headers = bool(x_mcp_header_map(spec.input_schema))
+    facts = ToolFacts(
+        name=spec.name,
+        permission=sys.intern(spec.permission),
+        scope=spec.scope or _NO_SCOPE,
+        timeout_s=spec.timeout_s,
+        two_person=spec.two_person,
+        annotations=_shared(spec.annotations),
+        wire=wire,
+        schema=spec.input_schema if param_headers else None,
+    )
+    return Item(name, facts, wire, param_headers=param_headers)
+
+
+def _shared(annotations: ToolAnnotations) -> ToolAnnotations:
+    """The same object for the same hints: there are few kinds of tools."""
+    if annotations.title is not None:
+        return annotations
+    hints = (annotations.read_only, annotations.destructive, annotations.idempotent, annotations.open_world)
+    return _ANNOTATIONS.setdefault(hints, annotations)
 
 
 def _resource(_service: str, spec: ResourceSpec, raw: dict[str, Any]) -> Item[ResourceSpec]:
