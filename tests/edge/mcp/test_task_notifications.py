@@ -179,6 +179,14 @@ async def test_only_its_caller_is_told_and_only_of_what_was_asked(edges, long, r
         assert nothing.honoured == {}
 
 
+@pytest.mark.parametrize("ids", ["4" * 40, {}, {"a": 1}, [None, 5, ["x"], "", "é", "*", ">"], 7, ["0" * 40] * 5_000])
+async def test_what_is_no_task_id_is_not_acknowledged_and_breaks_nothing(run_edge, long, wait_known, raw, lines, ids):
+    async with run_edge(**SOON) as edge:
+        await wait_known(edge)
+        async with Told(lines, raw(), edge.mcp_url, ids, toolsListChanged=True) as told:
+            assert told.honoured == {"toolsListChanged": True}
+
+
 async def test_who_lost_the_tool_s_right_is_told_no_more(run_edge, long, wait_known, raw, lines, tmp_path):
     policy = tmp_path / "policy.yaml"
     policy.write_text("roles: {admin: {allow: ['*']}, some: {allow: ['test:read']}}")

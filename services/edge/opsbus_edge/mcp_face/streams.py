@@ -39,6 +39,8 @@ log = logs.get("edge")
 TASKS_METHOD = "notifications/tasks"
 LOOK_EVERY_S = 5.0
 """A watched task is looked at this often though nothing is heard of it: its edge may have died."""
+UNSEEN_MAX = 3
+"""A task that is not found so often has expired; of several servers of the bus one may not know it yet."""
 _GOING_ON = (TaskStatus.WORKING, TaskStatus.INPUT_REQUIRED)
 
 
@@ -62,6 +64,8 @@ class Stream:
         """Ids by digest."""
         self.told: dict[str, bytes] = {}
         """What was told of a task last, by digest."""
+        self.unseen: dict[str, int] = {}
+        """How often a task was not found, by digest."""
         self.waiting: dict[ServerEvent | TaskChanged, None] = {}
         self.some = asyncio.Event()
         self.closed = False
@@ -221,8 +225,10 @@ class Streams:
         id = stream.tasks[digest]
         seen = await desk.get(caller, id)
         if isinstance(seen, ErrorBody):
-            if seen.code is ErrorCode.INVALID_REQUEST:  # it has expired
-                self._by_task.discard(digest, stream)
+            if seen.code is ErrorCode.INVALID_REQUEST:
+                stream.unseen[digest] = stream.unseen.get(digest, 0) + 1
+                if stream.unseen[digest] >= UNSEEN_MAX:
+                    self._by_task.discard(digest, stream)
             return
         body = whole(id, seen)
         if stream.told.get(digest) == body:
