@@ -3,8 +3,10 @@
 import random
 from datetime import UTC, datetime, timedelta
 
+from opsbus_cmdb.health import Fact
 from opsbus_cmdb.model import Asset, Criticality, Lifecycle, Relationship, RelationType, Status
 from opsbus_cmdb.seed import Estate
+from opsbus_cmdb.workloads import Workload
 
 BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
 _WORDS = ("cart", "pay", "search", "mail", "stock", "price", "ship", "user", "auth", "report", "media", "order")
@@ -70,3 +72,27 @@ def _asset(kind: str, namespace: str, name: str, asset_class: str, rng: random.R
         source="discovery", confidence=0.95, last_seen=BEGAN, created_at=BEGAN - timedelta(days=rng.randrange(400)),
         updated_at=BEGAN,
     )  # fmt: skip
+
+
+def workloads(made: Estate, now: datetime) -> list[Workload]:
+    """What Kubernetes was last seen to run: every service and store, one in fifty not whole."""
+    return [
+        Workload(
+            cluster="lab", namespace=asset.namespace, name=asset.name, kind="deployment", replicas=3,
+            images=[f"registry.example/{asset.name}:{asset.attributes['release']}"],
+            ready=place % 50 and 3, seen_at=now - timedelta(seconds=place % 3_600),
+        )
+        for place, asset in enumerate(asset for asset in made.assets if asset.asset_class != "infrastructure")
+    ]  # fmt: skip
+
+
+def facts(made: Estate, now: datetime) -> list[Fact]:
+    """Two thousand alerts that fire, the most needed among those concerned."""
+    services = [asset for asset in made.assets if asset.kind == "service"]
+    return [
+        Fact(
+            source="alert", key=f"f{place:05}", state="degraded", namespace=asset.namespace, name=asset.name,
+            label="service", reason="alert HighErrorRate (critical): 12 % errors", since=now, told_at=now,
+        )
+        for place, asset in enumerate(services[:: max(1, len(services) // 2_000)])
+    ]  # fmt: skip

@@ -7,15 +7,20 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.cmdb.estate import estate
+from sqlalchemy import insert
+
+from bench.cmdb.estate import estate, facts, workloads
 from bench.load import LoadError
 from bench.measure import Asked, Measure, measure, of_times
+from opsbus.database import open_engine
 from opsbus.testing.bus import Bus
 from opsbus.testing.caller import Caller
 from opsbus.testing.running import running
+from opsbus_cmdb import tables
 from opsbus_cmdb.app import build
 from opsbus_cmdb.seed import Estate
 from opsbus_cmdb.store import EmbeddedInventory
@@ -58,6 +63,7 @@ def questions(made: Estate, times: int = TIMES) -> dict[str, list[Question]]:
         "query: common words": [query(text="cart team-01")] * times,
         "query: a word of everything": [query(text="people")] * times,
         "query: no such word": [query(text=f"nobody{n}") for n in range(times)],
+        "query: drift": [query(filters={"drift": "any"})] * TIMES,
         "query: an hour ago, a team": [query(filters={"owner_team": asset.owner_team}, as_of=then) for asset in some],
         "topology: what it needs": [walk(asset.id, "dependencies") for asset in some],
         "topology: both ways": [walk(asset.id, "both") for asset in some],
@@ -120,10 +126,23 @@ async def _fill(kind: str, url: str, made: Estate) -> None:
     try:
         await store.create()
         if await store.load(made):
+            await _learned(url, made)
             await store.analyze()
             print(f"{kind}: filled in {time.perf_counter() - began:.0f} s", flush=True)
     finally:
         await store.close()
+
+
+async def _learned(url: str, made: Estate) -> None:
+    """What events would have told: of every workload, and alerts that fire."""
+    now = datetime.now(UTC)
+    engine = open_engine(url, 120)
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(insert(tables.workload), [known.model_dump() for known in workloads(made, now)])
+            await connection.execute(insert(tables.health), [fact.model_dump() for fact in facts(made, now)])
+    finally:
+        await engine.dispose()
 
 
 async def _asked(caller: Caller, name: str, asked: list[Question]) -> Measure:

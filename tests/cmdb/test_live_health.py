@@ -262,6 +262,7 @@ async def test_the_overlay_of_the_tools(bus: Bus, run_worker: Any, database_url:
             heard.append(json.loads(message.data)["data"]["uri"])
 
         await (await bus.connect("operator")).subscribe("event.cmdb.resource_updated", cb=hear)
+        await monitoring.publish(*alert("alert_firing", now, fingerprint="nul", summary="a\0b"))
         await monitoring.publish(*alert("alert_firing", now, service="cart", severity="critical"))
 
         async def walked(**more: Any) -> Any:

@@ -46,8 +46,10 @@ async def _batch(pull: JetStreamContext.PullSubscription, store: EmbeddedInvento
         messages = await pull.fetch(_BATCH, timeout=_FETCH_S)
     except TimeoutError:
         return  # nothing happened
-    seen = [found for message in messages if (found := workload_of(message.subject, message.data)) is not None]
-    facts = [fact for message in messages if (fact := fact_of(message.subject, message.data)) is not None]
+    # A NUL is no text to PostgreSQL: one such event would keep all that follow from being learned.
+    sound = [message for message in messages if rb"\u0000" not in message.data]
+    seen = [found for message in sound if (found := workload_of(message.subject, message.data)) is not None]
+    facts = [fact for message in sound if (fact := fact_of(message.subject, message.data)) is not None]
     if seen or facts:
         await store.learn(seen, facts)
     for message in messages:
