@@ -1,7 +1,7 @@
 """How an asset does right now, reckoned from what events told: its workload, and the alerts, pods and nodes that are
 unwell. Which of them are whose, too. Rules only: no storage, no tool."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -11,15 +11,10 @@ from opsbus_cmdb.drift import matching, place_of
 from opsbus_cmdb.model import Asset
 from opsbus_cmdb.workloads import Workload
 
-HEARD = timedelta(hours=24)
-"""A cluster that nothing was heard of for longer is not known any more: nobody watches it, or nobody tells."""
-FRESH = timedelta(days=7)
-"""What was not told again for longer is not known any more: the stream keeps no older event, and an alert that goes on
-is told again after six days."""
-KEPT = timedelta(days=14)
+FRESH = timedelta(hours=24)
+"""What was not told again for longer is not known any more: who tells, tells what goes on again every six hours."""
+KEPT = timedelta(days=7)
 """And after this it is forgotten."""
-WHOLE_AFTER = timedelta(minutes=10)
-"""A workload that is seen whole so long after a pod was told unwell has left that pod behind."""
 _REASON_MAX = 160
 
 State = Literal["ok", "degraded", "down", "unknown"]
@@ -100,13 +95,7 @@ def _node_cluster(asset: Asset) -> str:
     return asset.external_ids.get("kubernetes", "").rpartition("/")[0]
 
 
-def reckon(
-    asset: Asset,
-    workloads: Sequence[Workload],
-    facts: Iterable[Fact],
-    now: datetime,
-    heard: Mapping[str, datetime] | None = None,
-) -> Live:
+def reckon(asset: Asset, workloads: Sequence[Workload], facts: Iterable[Fact], now: datetime) -> Live:
     """How the asset does.
 
     Args:
@@ -114,22 +103,17 @@ def reckon(
         workloads: What was last seen at its place, in whatever cluster.
         facts: Those that are about it.
         now: The moment to reckon for.
-        heard: When anything was heard of a cluster last: what is not told again has not changed as long as somebody
-            watches.
     """
-    last = heard or {}
     told: list[tuple[State, str, datetime]] = []
     workload = None if asset.asset_class == "infrastructure" else matching(asset, workloads)
-    whole_since = None
     if workload is not None and (seen := _of_workload(workload)) is not None:
-        told.append(_aging(*seen, workload.seen_at, last.get(workload.cluster, workload.seen_at), now))
-        whole_since = workload.seen_at if seen[0] == "ok" else None
+        told.append(_aging(*seen, workload.seen_at, now))
+    whole = any(state == "ok" for state, _, _ in told)
     for fact in facts:
-        left_behind = fact.source == "pod" and whole_since is not None and whole_since - fact.told_at > WHOLE_AFTER
+        # A pod that went while nobody watched is never told to be well; its workload is told again, and whole.
+        left_behind = fact.source == "pod" and whole and now - fact.told_at > FRESH
         if fact.state != "ok" and not left_behind:
-            # Alerts are told of by somebody else, who tells them again before they are too old.
-            alive = now if fact.source == "alert" else last.get(fact.cluster, fact.told_at)
-            told.append(_aging(fact.state, fact.reason, fact.told_at, alive, now))
+            told.append(_aging(fact.state, fact.reason, fact.told_at, now))
     if not told:
         return Live(health="unknown")
     told.sort(key=lambda item: (_WORST.index(item[0]), -item[2].timestamp()))
@@ -152,8 +136,8 @@ def _of_workload(workload: Workload) -> tuple[State, str] | None:
     return ("ok" if workload.ready >= workload.replicas else "degraded"), shown
 
 
-def _aging(state: State, reason: str, at: datetime, heard: datetime, now: datetime) -> tuple[State, str, datetime]:
-    if now - at <= FRESH and now - max(at, heard) <= HEARD:
+def _aging(state: State, reason: str, at: datetime, now: datetime) -> tuple[State, str, datetime]:
+    if now - at <= FRESH:
         return state, reason, at
     return "unknown", f"last heard: {state}, {reason}", at
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from opsbus.database import serialize
 from opsbus_cmdb import marks, tables
 from opsbus_cmdb.among import among
-from opsbus_cmdb.health import FRESH, HEARD, KEPT, Fact, Live, reckon, whose
+from opsbus_cmdb.health import FRESH, KEPT, Fact, Live, reckon, whose
 from opsbus_cmdb.model import Asset
 from opsbus_cmdb.places import assets_at, assets_called, place, workloads_at
 from opsbus_cmdb.workloads import Workload
@@ -24,7 +24,6 @@ _AT_ONCE = 500
 _READ_MAX = 2_000
 _REASON_MAX = 300
 _UNWELL_MAX = 50
-_CLUSTERS_MAX = 20
 _ALERTS, _K8S = "event.monitoring.", "event.k8s."
 _WORKLOADS = ("deployment", "statefulset", "daemonset", "workload")
 _MACHINES = ("node", "host", "hostname", "nodename", "instance")
@@ -176,25 +175,9 @@ async def live(connection: AsyncConnection, assets: Sequence[Asset], now: dateti
     for known in await workloads_at(connection, places.values()):
         workloads.setdefault(f"{known.namespace}/{known.name}", []).append(known)
     facts = await _of(connection, assets, places)
-    clusters = {seen.cluster for there in workloads.values() for seen in there}
-    clusters |= {fact.cluster for own in facts.values() for fact in own}
-    heard = await _heard(connection, clusters)
     return {
-        asset.id: reckon(asset, workloads.get(places[asset.id], []), facts.get(asset.id, ()), now, heard)
-        for asset in assets
+        asset.id: reckon(asset, workloads.get(places[asset.id], []), facts.get(asset.id, ()), now) for asset in assets
     }
-
-
-async def _heard(connection: AsyncConnection, clusters: set[str]) -> dict[str, datetime]:
-    """When anything was heard of clusters last."""
-    seen = tables.workload
-    heard: dict[str, datetime] = {}
-    for cluster in sorted(clusters)[:_CLUSTERS_MAX]:
-        # The last entry of an index each; a maximum over groups would read them all.
-        last = select(seen.c.seen_at).where(seen.c.cluster == cluster).order_by(seen.c.seen_at.desc()).limit(1)
-        if (at := (await connection.execute(last)).scalar_one_or_none()) is not None:
-            heard[cluster] = at
-    return heard
 
 
 async def _of(connection: AsyncConnection, assets: Sequence[Asset], places: dict[str, str]) -> dict[str, list[Fact]]:
@@ -235,7 +218,7 @@ async def tidy(connection: AsyncConnection, now: datetime) -> None:
     """Forget what nothing was heard of for too long, and what is too much; tell of what has just become old."""
     await serialize(connection, "cmdb", "health")
     await connection.execute(delete(_table).where(_table.c.told_at < now - KEPT))
-    resolved = and_(_table.c.state == "ok", _table.c.told_at < now - HEARD)
+    resolved = and_(_table.c.state == "ok", _table.c.told_at < now - FRESH)
     await connection.execute(delete(_table).where(resolved))
     count = (await connection.execute(select(func.count()).select_from(_table))).scalar_one()
     if count > FACTS_MAX:

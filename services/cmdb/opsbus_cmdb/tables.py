@@ -186,7 +186,6 @@ workload = Table(
     Column("gone", Boolean, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
     Index("cmdb_workload_namespace", "namespace", "name"),
-    Index("cmdb_workload_heard", "cluster", "seen_at"),
 )
 """What Kubernetes was last seen to run: workloads.py."""
 

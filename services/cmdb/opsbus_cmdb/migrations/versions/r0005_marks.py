@@ -71,7 +71,6 @@ def upgrade() -> None:
         Column("at", UtcDateTime, nullable=False),
     )
     op.create_index("cmdb_asset_seen", "cmdb_asset", ["last_seen"])
-    op.create_index("cmdb_workload_heard", "cmdb_workload", ["cluster", "seen_at"])
     place = _PLACES[op.get_bind().dialect.name]
     op.execute(f"CREATE INDEX cmdb_asset_place ON cmdb_asset (({place}))")
     op.execute("CREATE INDEX cmdb_workload_place ON cmdb_workload ((namespace || '/' || name))")
