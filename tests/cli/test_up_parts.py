@@ -89,8 +89,9 @@ def test_no_sandbox_when_nothing_is_left_for_it(folder: Folder) -> None:
     assert "sandbox" not in specs["k8s-ops"].needs
 
 
-def test_a_cmdb_of_the_users_own_gets_no_seed(folder: Folder) -> None:
-    specs = specs_of(folder, CMDB_URL="https://cmdb.example")
+@pytest.mark.parametrize("name", ["CMDB_URL", "OPSBUS_CMDB_NETBOX_URL"])
+def test_a_cmdb_of_the_users_own_gets_no_seed(folder: Folder, name: str) -> None:
+    specs = specs_of(folder, **{name: "https://cmdb.example"})
     assert not {"OPSBUS_CMDB_SEED", "OPSBUS_CMDB_DATABASE_URL"} & set(environment_of(specs["cmdb"]))
 
 

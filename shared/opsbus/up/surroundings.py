@@ -11,6 +11,8 @@ FACES = {
     "GRAFANA_URL": "grafana_url",
 }
 """What a worker's environment names, and what the sandbox calls it in its ready file."""
+CMDBS = ("CMDB_URL", "OPSBUS_CMDB_NETBOX_URL", "DATABASE_URL")
+"""A CMDB of the user's own, or the database for ours."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ def surroundings(environment: Mapping[str, str]) -> Surroundings:
     return Surroundings(
         nats_url=given("NATS_URL"),
         real=tuple(name for name in FACES if given(name)),
-        named=tuple(name for name in (*FACES, "CMDB_URL", "DATABASE_URL") if given(name)),
-        cmdb=bool(given("CMDB_URL") or given("DATABASE_URL")),
+        named=tuple(name for name in (*FACES, *CMDBS) if given(name)),
+        cmdb=any(given(name) for name in CMDBS),
         database_url=given("DATABASE_URL"),
     )
 

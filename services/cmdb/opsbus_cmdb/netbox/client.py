@@ -22,6 +22,8 @@ from opsbus_contracts import Executed
 M = TypeVar("M", bound=BaseModel)
 Params = list[tuple[str, str]]
 
+_AT_ONCE = 4
+"""Requests at a time: a NetBox has few workers, and other users."""
 _WAIT_MAX_S = 30.0
 _NO_CHOICE = re.compile(r"Select a valid choice\. (.*) is not one of the available choices\.")
 _WAY_IN = "give a token by NETBOX_TOKEN, or a file by NETBOX_TOKEN_FILE; a v2 token is nbt_<key>.<token>, whole"
@@ -74,6 +76,7 @@ class NetBox:
         self._ca_file = ca_file
         self._patient = patience > 3
         self._session: aiohttp.ClientSession | None = None
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._guard = Guard(_is_outage, self._repeats, tries=patience)
 
     async def __aenter__(self) -> Self:
@@ -217,7 +220,10 @@ class NetBox:
             raise RuntimeError("NetBox is used outside of its `async with`")
         try:
             # A redirect could carry the token to another host.
-            async with self._session.request(method, self._base + path, allow_redirects=False, **request) as response:
+            async with (
+                self._slots,
+                self._session.request(method, self._base + path, allow_redirects=False, **request) as response,
+            ):
                 status, kind = response.status, response.content_type
                 wait = response.headers.get("Retry-After", "")
                 body = await self._body(response)

@@ -53,7 +53,6 @@ SCAN_MAX = 1_000
 """Matches that are read, sorted and counted here; of more a page in NetBox's order is read, and only what NetBox counts
 is counted."""
 _PAGE = 250
-_AT_ONCE = 4
 _NEAR = 20
 _PEOPLE_MAX = 20
 _COUNTED = ("kind", "asset_class", "status", "source")
@@ -66,7 +65,6 @@ class NetBoxInventory:
 
     def __init__(self, netbox: NetBox) -> None:
         self._netbox = netbox
-        self._slots = asyncio.Semaphore(_AT_ONCE)
         self.source = f"netbox ({netbox.where})"
 
     @classmethod
@@ -182,8 +180,7 @@ class NetBoxInventory:
         return list(await asyncio.gather(*work))  # type: ignore[call-overload]
 
     async def _page(self, question: Question, limit: int, after: int = 0) -> Listing[Object]:
-        async with self._slots:
-            return await self._netbox.page(question.kind.path, question.kind.model, question.asked(), limit, after)
+        return await self._netbox.page(question.kind.path, question.kind.model, question.asked(), limit, after)
 
     async def _rest(self, asked: list[Question], first: list[Listing[Object]]) -> list[Asset]:
         found: list[Asset] = []
@@ -239,8 +236,7 @@ class NetBoxInventory:
         )
 
     async def _count(self, question: Question) -> int:
-        async with self._slots:
-            return await self._netbox.count(question.kind.path, question.asked())
+        return await self._netbox.count(question.kind.path, question.asked())
 
     async def _object(self, key: str) -> Object:
         parsed = parse_key(key)
@@ -272,21 +268,15 @@ class NetBoxInventory:
         if name.startswith("#") and name[1:].isdecimal() and len(name) < 18:
             obj = await self._netbox.one(kind.path, int(name[1:]), kind.model)
             return [obj] if obj is not None and not obj.name else []
-        async with self._slots:
-            by = "slug" if kind in (SITE, LOCATION) else "name"
-            return (await self._netbox.page(kind.path, kind.model, [(by, name)], 50)).results
+        by = "slug" if kind in (SITE, LOCATION) else "name"
+        return (await self._netbox.page(kind.path, kind.model, [(by, name)], 50)).results
 
     async def _unknown(self, key: str, name: str) -> ToolError:
         refs: dict[str, str] = {}
         start = [("name__isw", name[:3])]
-        for kind in KINDS:
-            if kind in (SITE, LOCATION) or not name.strip():
-                continue
-            async with self._slots:
-                page = await self._netbox.page(kind.path, kind.model, start, _NEAR)
-            refs |= {name_of(obj): ref_of(obj) for obj in page.results} | {
-                ref_of(obj): ref_of(obj) for obj in page.results
-            }
+        kinds = [kind for kind in KINDS if kind not in (SITE, LOCATION) and name.strip()]
+        for page in await asyncio.gather(*(self._netbox.page(k.path, k.model, start, _NEAR) for k in kinds)):
+            refs |= {called: ref_of(obj) for obj in page.results for called in (name_of(obj), ref_of(obj))}
         return ToolError(
             ErrorCode.NOT_FOUND,
             f"no asset {key!r} in NetBox, or none that its token may see",

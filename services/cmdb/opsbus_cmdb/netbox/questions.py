@@ -31,6 +31,9 @@ from opsbus_cmdb.netbox.schema import CustomField, Tenant
 from opsbus_cmdb.query import LABEL, AssetQuery
 
 LABELS = ("site", "location", "role", "platform", "tenant", "region", "tag/<slug>")
+_KNOWN = (
+    "kind", "asset_class", "source", "id", "ref", "name", "namespace", "status", "lifecycle", "owner_team", *CUSTOM
+)  # fmt: skip
 _PLACES = (SITE, LOCATION)
 _BY_SLUG = {"site": (DEVICE, LOCATION, VM), "tenant": (SITE, LOCATION, DEVICE, VM, BY_NAME["cluster"])}
 """Labels that are a filter by slug which means the same as the label, and for which kinds."""
@@ -98,6 +101,13 @@ async def questions(netbox: NetBox, query: AssetQuery, *, search: bool = False) 
     """
     if query.as_of is not None:
         raise no_past()
+    strange = [name for name in query.filters if name not in _KNOWN and not name.startswith(LABEL)]
+    if strange:
+        raise ToolError(
+            ErrorCode.INVALID_ARGUMENTS,
+            f"NetBox has nothing that {strange[0]!r} could filter by, and would answer with everything",
+            hint=f"it has {', '.join(_KNOWN)}, {LABEL}<key>",
+        )
     fields = await _custom_fields(netbox, query)
     tenants = await _tenants(netbox, query.filters.get("owner_team", []))
     asked: list[Question] = []

@@ -1,6 +1,7 @@
 """What is reached from an object of NetBox, a step at a time: forward along what objects name, backward by asking who
 names them. Never loops, never holds more than the node limit."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -114,23 +115,21 @@ async def _needed(netbox: NetBox, frontier: list[Object], found: Walk) -> list[O
             parsed = parse_key(edge.to)
             if parsed and edge.to not in found.nodes:
                 wanted.setdefault(parsed[0], set()).add(parsed[1])
-    reached: list[Object] = []
-    for kind, ids in wanted.items():
-        for some in _chunks(sorted(ids)):
-            page = await netbox.page(kind.path, kind.model, [("id", str(number)) for number in some], _IDS_AT_ONCE)
-            reached += [obj for obj in page.results if obj.id in ids]
-    return reached
+    asked = [(kind, some) for kind, ids in wanted.items() for some in _chunks(sorted(ids))]
+    found_by = await asyncio.gather(
+        *(netbox.all(kind.path, kind.model, [("id", str(number)) for number in some]) for kind, some in asked)
+    )
+    return [obj for (_, some), objects in zip(asked, found_by, strict=True) for obj in objects if obj.id in some]
 
 
 async def _needing(netbox: NetBox, frontier: list[Object], found: Walk) -> list[Object]:
     level = {key_of(obj) for obj in frontier}
-    reached: list[Object] = []
+    asked = []
     for kind, naming in _NAMING.items():
         ids = sorted(number for parsed, number in map(_parsed, level) if parsed is kind)
-        for some in _chunks(ids):
-            for other, name in naming:
-                reached += await _who_need(netbox, other, name, some, level, found)
-    return reached
+        asked += [(other, name, some) for some in _chunks(ids) for other, name in naming]
+    found_by = await asyncio.gather(*(_who_need(netbox, *question, level, found) for question in asked))
+    return [obj for objects in found_by for obj in objects]
 
 
 async def _who_need(
