@@ -32,7 +32,7 @@ from opsbus_monitoring.silences import (
     stamp,
     state_of,
 )
-from opsbus_monitoring.tool_alerts import gravest_first, managed_alerts, read_alerts
+from opsbus_monitoring.tool_alerts import ALERTS_URI, gravest_first, managed_alerts, read_alerts
 
 LEAST_S = 60
 OWNERS_NAMED = 5
@@ -96,6 +96,7 @@ async def create_silence(
         {"silence": silence_id, "matchers": matcher_texts_of(wanted), "ends_at": body["endsAt"], "reason": reason},
         silence_id,
     )
+    await ctx.resource_updated(ALERTS_URI)
     outcome = await verify(alertmanager, silence_id, wanted)
     outcome.undo = Undo(
         tool="monitoring_expire_silence",

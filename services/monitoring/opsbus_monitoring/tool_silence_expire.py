@@ -15,7 +15,7 @@ from opsbus_monitoring.backends import Backends
 from opsbus_monitoring.faults import asking, told
 from opsbus_monitoring.silencemodels import SilenceOutcome
 from opsbus_monitoring.silences import by_silence, matcher_texts, mute_changes, muting_ids, row_of, state_of
-from opsbus_monitoring.tool_alerts import gravest_first, managed_alerts
+from opsbus_monitoring.tool_alerts import ALERTS_URI, gravest_first, managed_alerts
 
 
 async def expire_silence(
@@ -59,6 +59,7 @@ async def expire_silence(
     await ctx.emit(
         "silence_expired", {"silence": silence_id, "matchers": matcher_texts(silence), "reason": reason}, silence_id
     )
+    await ctx.resource_updated(ALERTS_URI)
     outcome = await verify(alertmanager, silence_id)
     outcome.undo = plan.undo
     outcome.warnings = [*plan.warnings, *warnings, *outcome.warnings]
