@@ -48,7 +48,6 @@ class Estate:
         self._folder = folder
         self.bus = Bus(folder / "bus")
         self._platform = Signer.generate()
-        self._children: list[_Process] = []
 
     @property
     def server_pid(self) -> int:
@@ -124,14 +123,7 @@ class Estate:
 
     def _process(self, module: str, environment: dict[str, str]) -> "_Process":
         whole = {**os.environ, "OPSBUS_NATS_URL": self.bus.url, "OPSBUS_LOG_LEVEL": "error"} | environment
-        child = _Process([sys.executable, "-m", module], whole)
-        self._children.append(child)
-        return child
-
-    def end(self) -> None:
-        """Tell all edges and workers to end, at once: one after the other takes its time."""
-        for child in self._children:
-            child.terminate()
+        return _Process([sys.executable, "-m", module], whole)
 
 
 class _Process:
@@ -145,10 +137,6 @@ class _Process:
     def ended(self) -> bool:
         """Whether it is no more."""
         return self._child.poll() is not None
-
-    def terminate(self) -> None:
-        """Tell it to end."""
-        self._child.terminate()
 
     def __enter__(self) -> "_Process":
         return self
