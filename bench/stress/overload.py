@@ -28,7 +28,7 @@ from opsbus_contracts.streams import AUDIT
 
 TIMES = 3.0
 PEAK_CONNECTIONS = (32, 64, 256)
-CONNECTIONS = 4_000
+CONNECTIONS = 8_000
 """Of the load by the clock: more than ever wait at once."""
 STUBBORN = 4_000
 SECONDS = 8.0

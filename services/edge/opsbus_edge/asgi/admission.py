@@ -20,10 +20,10 @@ log = logs.get("edge")
 
 TURN = 64
 """Requests begun, and refusals sent, in one turn of the event loop, at most."""
-TURN_MIN = 4
+TURN_MIN = 32
 TURN_CPU_S = 0.03
 """A turn that took more of the processor is followed by a smaller one."""
-REFUSED_WITHIN_S = 0.25
+REFUSED_WITHIN_S = 0.5
 """Refusals wait for their turn too, but not longer than this: who is answered at once asks again at once."""
 CREDENTIALS_MAX = 10_000
 QUIET_S = 1.0
