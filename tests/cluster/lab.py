@@ -178,6 +178,11 @@ async def _workers_own(admin: Admin, lab: Lab) -> str | None:
     return write_kubeconfig(lab, token)
 
 
+def folder_of(suffix: str) -> Path:
+    """Where the worker's kubeconfig of a run is."""
+    return Path(tempfile.gettempdir()) / f"opsbus-test-{suffix}"
+
+
 def write_kubeconfig(lab: Lab, token: str) -> str:
     """The same cluster, with a token."""
     clusters, contexts = {}, {}
@@ -197,7 +202,8 @@ def write_kubeconfig(lab: Lab, token: str) -> str:
         "contexts": [{"name": lab.context, "context": {"cluster": cluster, "user": ACCOUNT}}],
         "users": [{"name": ACCOUNT, "user": {"token": token}}],
     }
-    folder = Path(tempfile.mkdtemp(prefix="opsbus-test-"))
+    folder = folder_of(lab.suffix)
+    folder.mkdir(mode=0o700)  # nobody else made it
     (folder / "kubeconfig").touch(0o600)
     (folder / "kubeconfig").write_text(yaml.safe_dump(written))
     return str(folder / "kubeconfig")
@@ -227,6 +233,7 @@ async def remove(admin: Admin, suffix: str, *, controllers: bool = True) -> None
     Raises:
         AssertionError: something stays.
     """
+    shutil.rmtree(folder_of(suffix), ignore_errors=True)
     chosen = ("labelSelector", f"{LABEL}={suffix}")
     spaces = (await admin.get(at("v1", "namespaces"), chosen) or {}).get("items") or []
     names = [obj["metadata"]["name"] for obj in spaces]
@@ -297,9 +304,7 @@ def make_now(kubeconfig: str, context: str) -> Lab:
 
 
 def remove_now(lab: Lab) -> None:
-    """As ``remove``, and the worker's kubeconfig with it."""
-    if lab.own_account:
-        shutil.rmtree(Path(lab.settings["kubeconfig"]).parent, ignore_errors=True)
+    """As ``remove``."""
 
     async def run() -> None:
         async with admin_of(lab.kubeconfig, lab.context) as admin:

@@ -15,7 +15,7 @@ from opsbus_sandbox.cluster import Cluster, start_cluster
 from opsbus_sandbox.settings import Account, SandboxSettings
 
 from ..cluster.admin import KUBECONFIG, admin_of, at, named_kubeconfig
-from ..cluster.lab import LABEL, OLD_S, make, remove, sweep
+from ..cluster.lab import LABEL, OLD_S, folder_of, make, remove, sweep
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KINDS = ("namespaces", "nodes", "clusterroles", "clusterrolebindings", "rolebindings", "deployments", "pods", "secrets")
@@ -96,6 +96,7 @@ async def test_what_a_killed_run_left_goes_with_a_later_one(
             assert cluster.store.get("namespaces", "", killed.namespace) is None
             assert cluster.store.get("namespaces", "", other.namespace)
             assert await sweep(admin, 0) == [other.suffix]
+            assert not any(folder_of(lab.suffix).exists() for lab in (killed, other))
             await admin.delete(f"{at('v1', 'namespaces')}/opsbus-test-of-somebody")  # no label: nobody else does
         after = {kind: len(cluster.store.list(kind)) for kind in KINDS if kind != "pods"}
         assert after["namespaces"] - before["namespaces"] in (0, 1)
