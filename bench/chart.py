@@ -45,9 +45,7 @@ def draw(kept: dict[str, dict[str, Any]], path: Path) -> Path | None:
 
 def _foot(kept: dict[str, dict[str, Any]]) -> str:
     where = machine.one_line(kept["door"]["machine"])
-    said = (
-        f"{where}. Load by wrk on the same machine; median of three rounds after a warm-up; {kept['door']['at'][:10]}."
-    )
+    said = f"{where}. Load by wrk on the same machine; median of the rounds after a warm-up; {kept['door']['at'][:10]}."
     return "\n".join(textwrap.wrap(said, 170))
 
 
@@ -65,7 +63,11 @@ def _bars(axes: Any, rows: list[dict[str, Any]]) -> None:
         cpu = sum(used for process, used in row["cpu_us"].items() if process != "wrk")
         shown = f"{row['per_s']:,.0f}   {cpu:,.0f} µs CPU"
         axes.text(row["per_s"] * (1.12 + row["spread"]), spot, shown, va="center", fontsize=8.5, color=_INK)
-    axes.set_xlabel("calls per second, 64 clients (log scale; the line is the spread of the rounds)")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.set_xlabel("calls per second (log scale; the thin line is the spread of the rounds)")
+    axes.set_title(
+        "64 clients; beside it the CPU of a call, of all processes but wrk", loc="left", fontsize=10, color=_INK
+    )
     _plain(axes, "x")
 
 

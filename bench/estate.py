@@ -48,6 +48,7 @@ class Estate:
         self._folder = folder
         self.bus = Bus(folder / "bus")
         self._platform = Signer.generate()
+        self._children: list[_Process] = []
 
     @property
     def server_pid(self) -> int:
@@ -123,7 +124,14 @@ class Estate:
 
     def _process(self, module: str, environment: dict[str, str]) -> "_Process":
         whole = {**os.environ, "OPSBUS_NATS_URL": self.bus.url, "OPSBUS_LOG_LEVEL": "error"} | environment
-        return _Process([sys.executable, "-m", module], whole)
+        child = _Process([sys.executable, "-m", module], whole)
+        self._children.append(child)
+        return child
+
+    def end(self) -> None:
+        """Tell all edges and workers to end, at once: one after the other takes its time."""
+        for child in self._children:
+            child.terminate()
 
 
 class _Process:
@@ -137,6 +145,10 @@ class _Process:
     def ended(self) -> bool:
         """Whether it is no more."""
         return self._child.poll() is not None
+
+    def terminate(self) -> None:
+        """Tell it to end."""
+        self._child.terminate()
 
     def __enter__(self) -> "_Process":
         return self

@@ -12,6 +12,8 @@ from bench.measure import Measure
 RESULTS = Path(__file__).parent / "results"
 WIDTH = 100
 _INDENT = 2
+_LAST = ("nats", "wrk")
+"""Processes whose columns come last."""
 _APART = ("per s", "p50 ms", "µs", "MB")
 """Headings, or their beginnings, that stand two spaces from what is before them."""
 
@@ -64,12 +66,17 @@ def _columns(rows: list[Measure]) -> list[list[str]]:
         column("p95", lambda row: _ms(row.p95_ms)),
         column("p99", lambda row: _ms(row.p99_ms)),
     ]
-    processes = dict.fromkeys(name for row in rows for name in row.cpu_us)
+    processes = sorted(dict.fromkeys(name for row in rows for name in row.cpu_us), key=_place)
     for number, name in enumerate(processes):
         heading = f"µs {name}" if not number else name
         found.append(column(heading, lambda row, name=name: f"{row.cpu_us[name]:,.0f}" if name in row.cpu_us else ""))
     found.append(column("MB", _mb))
     return [cells for cells in found if any(cells[1:])]
+
+
+def _place(process: str) -> int:
+    """Ours, the server, the load; all others in between as they come."""
+    return _LAST.index(process) + 1 if process in _LAST else 0
 
 
 def _mb(row: Measure) -> str:

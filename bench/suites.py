@@ -52,7 +52,7 @@ async def _cmdb() -> list[Measure]:
 
 
 SUITES: dict[str, Entry] = {
-    "door": Entry("The front door beside others: calls per second, 64 clients", door.run, 200),
+    "door": Entry("The front door beside others: calls per second, 64 clients", door.run, 212),
     "clients": Entry("Clients at once", clients.run, 32, _SHORT),
     "worker": Entry("The kit over a bare FastStream handler, 64 calls at once", worker.run, 30, _SHORT),
     "payloads": Entry("Bytes: arguments that come back in the result, 16 clients", payloads.run, 16, _SHORT),
@@ -75,11 +75,11 @@ SUITES: dict[str, Entry] = {
         f"{2 * EVENTS_BRIEF:,} events instead of a million",
     ),
     "search": Entry(
-        "The record: a search for each field, one after the other", _search, 25,
+        "The record: a search for each field, one after the other", _search, 22,
         f"{2 * EVENTS_BRIEF:,} events instead of a million, ten searches of each kind instead of twenty",
     ),
     "cmdb": Entry(
-        "The CMDB: its reading tools over the bus", _cmdb, 25,
+        "The CMDB: its reading tools over the bus", _cmdb, 22,
         "10,000 assets and 30,000 relationships instead of ten times as many, ten questions of each kind instead of 40",
     ),
     "overload": Entry("Three times what the edge can take", overload.run, 60, apart=True),

@@ -50,6 +50,12 @@ def test_columns_that_nobody_fills_are_not_there() -> None:
     assert report.table("", bare)[1].split() == ["per", "s"]
 
 
+def test_the_load_comes_last_whoever_is_first() -> None:
+    alone = Measure("trivial", 1.0, 0.0, 0.0, 0.0, 0.0, {"door": 1.0, "nats": 2.0, "wrk": 3.0})
+    heading = report.table("", [alone, *rows()])[1].split()
+    assert heading[heading.index("door") :] == ["door", "behind", "nats", "wrk", "MB"]
+
+
 def test_what_is_asked_of_many_rows_is_said_once() -> None:
     many = [Measure(f"row {number}", 1.0, 0.0, 5.0, 5.0, 5.0, {}, asked=Asked(p95_ms=100)) for number in range(8)]
     assert report.table("", many)[-1] == "  met      all 8 rows of which it is asked: p95 < 100 ms"
