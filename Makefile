@@ -3,7 +3,7 @@ PY := .venv/bin/python
 SOURCES := contracts shared services tests bench
 INSTALLED := .venv/.installed
 
-.PHONY: up test suite test-cluster check format contracts release conformance bench lock clean
+.PHONY: up test suite test-cluster check format contracts release conformance bench soak lock clean
 up: $(INSTALLED)
 	@.venv/bin/opsbus up $(ARGS)
 
@@ -35,6 +35,9 @@ contracts: $(INSTALLED)
 
 release: $(INSTALLED)
 	@$(PY) -m opsbus_contracts release
+
+soak: $(INSTALLED)
+	@$(PY) -m bench.stress.soak $(ARGS)
 
 lock: $(INSTALLED)
 	@scripts/lock
