@@ -5,11 +5,6 @@ who list and call. The workers that are shipped, idle, as ``opsbus up`` starts t
 """
 
 import asyncio
-import json
-import os
-import socket
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -22,6 +17,7 @@ from bench.load import LoadError
 from bench.measure import Asked, Measure
 from bench.scale import crowd
 from bench.stress.generator import Plan, offer
+from bench.stress.platform import platform
 from bench.stress.process import mb_of
 
 EDGE_MB = 120.0
@@ -30,7 +26,6 @@ TOOLS = 10_000
 CLIENTS = 1_000
 ROUNDS = 8
 IDLE_S = 20.0
-UP_S = 120.0
 
 
 async def run() -> list[Measure]:
@@ -93,31 +88,14 @@ async def _listed(edge: RunningEdge, tools: int) -> None:
 
 async def _shipped() -> list[Measure]:
     """Every service that ``opsbus up`` starts, idle."""
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        data = Path(folder) / "data"
-        command = [sys.executable, "-m", "opsbus", "up", "--data", str(data), "--port", str(port), "--no-color"]
-        said = Path(folder) / "said"
-        with said.open("wb") as out:
-            child = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=folder, env=dict(os.environ))
-        try:
-            async with asyncio.timeout(UP_S):
-                while "Ctrl-C stops" not in said.read_text(encoding="utf-8"):
-                    if child.poll() is not None:
-                        raise RuntimeError(f"opsbus up ended:\n{said.read_text(encoding='utf-8')[-2000:]}")
-                    await asyncio.sleep(0.2)
-            await asyncio.sleep(IDLE_S)
-            pids: dict[str, int] = json.loads((data / "run.json").read_text(encoding="utf-8"))["pids"]
-            workers = [name for name in pids if name not in ("nats-server", "edge", "sandbox")]
-            return [
-                _row(f"{name}, idle in opsbus up", pid, WORKER_MB if name in workers else None)
-                for name, pid in sorted(pids.items())
-            ]
-        finally:
-            child.terminate()
-            child.wait(60)
+    async with platform() as facts:
+        await asyncio.sleep(IDLE_S)
+        pids: dict[str, int] = facts["pids"]
+        workers = [name for name in pids if name not in ("nats-server", "edge", "sandbox")]
+        return [
+            _row(f"{name}, idle in opsbus up", pid, WORKER_MB if name in workers else None)
+            for name, pid in sorted(pids.items())
+        ]
 
 
 def _row(name: str, pid: int, most: float | None = None) -> Measure:

@@ -8,13 +8,12 @@ import secrets
 import time
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nats import errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from opentelemetry.sdk.trace import TracerProvider
 from pydantic import ValidationError
 
 from opsbus import execute, logs, shadow, tracing
@@ -41,6 +40,9 @@ from opsbus_contracts.access import Quarantine, QuarantineKind
 from opsbus_contracts.names import mcp_name
 from opsbus_contracts.subjects import cancel_subject
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
 QUARANTINE_START_S = 15.0
 QUARANTINE_STALE_S = 60.0
 """A worker that has not heard of the bucket for this long takes no calls. Seconds."""
@@ -52,7 +54,7 @@ _STREAM = "Nats-Stream"
 class Runtime:
     """An instance. ``start`` returns when it is ready, ``stop`` when everything it took is answered."""
 
-    def __init__(self, worker: Worker, settings: Settings, *, tracer_provider: TracerProvider | None = None) -> None:
+    def __init__(self, worker: Worker, settings: Settings, *, tracer_provider: "TracerProvider | None" = None) -> None:
         self.worker = worker
         self.settings = settings
         self.instance = f"{worker.name.replace('_', '-')}-{secrets.token_hex(4)}"

@@ -4,15 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from faststream.nats.opentelemetry import NatsTelemetryMiddleware
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
     from opsbus.call import Call
 
 EXPORT_TIMEOUT_S = 2.0
@@ -21,8 +18,14 @@ EXPORT_TIMEOUT_S = 2.0
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
-def provider(service: str, instance: str, version: str, endpoint: str) -> TracerProvider:
+def provider(service: str, instance: str, version: str, endpoint: str) -> "TracerProvider":
     """Spans that go to an OTLP/HTTP endpoint, ``http://collector:4318``."""
+    # The exporter and its protocol are eight megabytes, for those who have a collector.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     resource = Resource.create(
         {"service.name": f"opsbus-{service}", "service.instance.id": instance, "service.version": version}
     )
@@ -35,14 +38,18 @@ def provider(service: str, instance: str, version: str, endpoint: str) -> Tracer
 class Tracing:
     """Spans of one instance: FastStream's around the message, ``execute_tool <name>`` inside."""
 
-    def __init__(self, tracer_provider: TracerProvider | None) -> None:
+    def __init__(self, tracer_provider: "TracerProvider | None") -> None:
         self._provider = tracer_provider
         self._tracer = trace.get_tracer("opsbus", tracer_provider=tracer_provider) if tracer_provider else None
 
     @property
     def middlewares(self) -> Sequence[Any]:
         """For the broker."""
-        return [NatsTelemetryMiddleware(tracer_provider=self._provider)] if self._provider else []
+        if self._provider is None:
+            return []
+        from faststream.nats.opentelemetry import NatsTelemetryMiddleware
+
+        return [NatsTelemetryMiddleware(tracer_provider=self._provider)]
 
     def span(self, call: "Call") -> AbstractContextManager[None]:
         """The span of a call; its parent is the message's, which is the caller's ``traceparent``."""
