@@ -161,6 +161,7 @@ def pod(hours: float = 0) -> Fact:
         ([], [alert("alert_resolved")], "unknown", None),  # that it is over does not say that all is well
         ([runs()], [alert()], "degraded", "HighErrorRate"),
         ([runs(ready=0)], [alert()], "down", "(and 1 more)"),
+        ([], [alert(alertname="Slow"), alert("alert_firing", NOW - FRESH / 2, severity="page")], "degraded", "HighErr"),
         ([runs()], [alert("alert_firing", NOW - FRESH - timedelta(hours=1))], "unknown", "last heard: degraded, alert"),
         ([runs(hours=1)], [pod()], "degraded", "CrashLoop"),
         ([runs()], [pod(hours=1)], "degraded", "CrashLoop"),  # a rollout that is stuck leaves the workload whole

@@ -126,6 +126,19 @@ def test_a_pod_is_told_on_a_change_of_state_alone() -> None:
     assert kinds(view.only([])) == ["pod_recovered"]
 
 
+def test_a_pod_that_goes_to_and_fro_is_told_once() -> None:
+    view, facts = Pods("lab"), list[Fact]()
+    for reason in ("ErrImagePull", "ImagePullBackOff", "ErrImagePull", "ImagePullBackOff"):
+        entry = {"name": "app", "ready": False, "restartCount": 0, "state": {"waiting": {"reason": reason}}}
+        facts += view.seen(pod(ready=False, phase="Pending", containerStatuses=[entry]))
+    assert [one.data["cause"] for one in facts] == ["ImagePullBackOff"]
+    stopping = crashing()
+    view.seen(stopping)
+    stopping["metadata"]["deletionTimestamp"] = datetime.now(UTC).isoformat()
+    assert [(one.kind, one.data["reason"]) for one in view.seen(stopping)] == [("pod_recovered", "Terminating")]
+    assert view.gone(stopping) == []
+
+
 def test_another_pod_of_the_same_name_is_another() -> None:
     view = Pods("lab")
     view.seen(crashing("db-0"))

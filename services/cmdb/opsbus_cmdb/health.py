@@ -15,6 +15,8 @@ FRESH = timedelta(hours=24)
 """What was not told again for longer is not known any more: who tells, tells what goes on again every six hours."""
 KEPT = timedelta(days=7)
 """And after this it is forgotten."""
+GRAVE = ("critical", "page", "emergency", "fatal", "disaster")
+"""Severities of alerts that somebody should be woken for."""
 _REASON_MAX = 160
 
 State = Literal["ok", "degraded", "down", "unknown"]
@@ -116,11 +118,16 @@ def reckon(asset: Asset, workloads: Sequence[Workload], facts: Iterable[Fact], n
             told.append(_aging(fact.state, fact.reason, fact.told_at, now))
     if not told:
         return Live(health="unknown")
-    told.sort(key=lambda item: (_WORST.index(item[0]), -item[2].timestamp()))
+    told.sort(key=lambda item: (_WORST.index(item[0]), not _is_grave(item[1]), -item[2].timestamp()))
     state, reason, at = told[0]
     others = sum(item[0] not in ("ok", "unknown") for item in told[1:])
     more = f" (and {others} more)" if others else ""
     return Live(health=state, reason=reason[:_REASON_MAX] + more, age_s=max(0, int((now - at).total_seconds())))
+
+
+def _is_grave(reason: str) -> bool:
+    """Of what is equally bad, that which somebody calls critical is the reason to name."""
+    return any(f"({severity})" in reason for severity in GRAVE)
 
 
 def _of_workload(workload: Workload) -> tuple[State, str] | None:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from opsbus.database import serialize
 from opsbus_cmdb import marks, tables
 from opsbus_cmdb.among import among
-from opsbus_cmdb.health import FRESH, KEPT, Fact, Live, reckon, whose
+from opsbus_cmdb.health import FRESH, GRAVE, KEPT, Fact, Live, reckon, whose
 from opsbus_cmdb.model import Asset
 from opsbus_cmdb.places import assets_at, assets_called, place, workloads_at
 from opsbus_cmdb.workloads import Workload
@@ -29,7 +29,6 @@ _WORKLOADS = ("deployment", "statefulset", "daemonset", "workload")
 _MACHINES = ("node", "host", "hostname", "nodename", "instance")
 _IDS = ("cmdb_id", "asset_id", "asset", "ci")
 _HARMLESS = ("info", "information", "none", "debug")
-_GRAVE = ("critical", "page", "emergency", "fatal", "disaster")
 _AWAY = ("down", "absent", "unavailable", "unreachable", "notready", "dead")
 _table = tables.health
 
@@ -89,7 +88,7 @@ def _name(data: dict[str, Any], labels: dict[str, str]) -> tuple[str, str]:
 def _gravity(alert: str, severity: str) -> Literal["degraded", "down"]:
     """Down only where the alert says so: that something critical is wrong does not mean that nothing works."""
     plain = alert.lower().replace("_", "").replace("-", "")
-    return "down" if severity in _GRAVE and any(word in plain for word in _AWAY) else "degraded"
+    return "down" if severity in GRAVE and any(word in plain for word in _AWAY) else "degraded"
 
 
 def _of_kubernetes(kind: str, event: Event) -> Fact | None:

@@ -22,6 +22,9 @@ TEXT_CHARS_MAX = 400
 UNSETTLED_MAX = 5_000
 """Pods looked at again without being told of; more are judged when something changes. Each takes about 2 KB."""
 
+SAME_TROUBLE = {"ErrImagePull": "ImagePullBackOff"}
+"""Causes between which a pod goes to and fro while nothing changes."""
+
 GONE = "Deleted"
 """The reason where trouble ends because its object does."""
 
@@ -186,7 +189,7 @@ class Pods:
             facts, known = self._gone(key), None
         health = pod_health(slim, now)
         before = known.told if known else None
-        after = None if health.healthy else health.cause or health.state
+        after = None if health.healthy else _cause(health)
         if health.severity >= HEALTHY:
             self._known.pop(key, None)
         elif known is not None or len(self._known) < UNSETTLED_MAX:
@@ -204,7 +207,7 @@ class Pods:
         return [self._fact("pod_recovered", key, known.slim, Health(GONE, HEALTHY, GONE, GONE))]
 
     def _fact(self, kind: str, key: Key, slim: Obj, health: Health) -> Fact:
-        cause = health.cause or health.state
+        cause = _cause(health)
         data = {
             "cluster": self._cluster,
             "namespace": key[0],
@@ -216,6 +219,11 @@ class Pods:
         }
         name = fact_id(kind, self._cluster, _uid(slim), _version(slim), cause)
         return Fact(kind, data, (self._cluster, "pod", *key), name)
+
+
+def _cause(health: Health) -> str:
+    cause = health.cause or health.state
+    return SAME_TROUBLE.get(cause, cause)
 
 
 def slim_pod(pod: Obj) -> Obj:
