@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,11 @@ def made_by_tests(cluster: Cluster) -> list[str]:
     ]
 
 
-async def run(cluster: Cluster, tries: int = 2) -> str:
-    """What ``make test-cluster`` runs; its report.
-
-    It is run again once: one run in several fails beside another on a busy machine, and why is not known yet.
-    """
+async def run(cluster: Cluster, *, controllers_s: float) -> str:
+    """What ``make test-cluster`` runs; its report."""
     command = [sys.executable, "-m", "pytest", "tests/cluster", "-m", "cluster", "-q", "-p", "no:cacheprovider"]
-    environment = os.environ | {KUBECONFIG: str(cluster.kubeconfig), "OPSBUS_TEST_CONTEXT": ""}
-    environment["OPSBUS_TEST_CONTROLLERS_S"] = "2"
+    environment = os.environ | {KUBECONFIG: str(cluster.kubeconfig), "OPSBUS_TEST_CONTEXT": "", "PYTEST_ADDOPTS": ""}
+    environment["OPSBUS_TEST_CONTROLLERS_S"] = str(controllers_s)
     process = await asyncio.create_subprocess_exec(
         *command, cwd=REPOSITORY, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -60,26 +57,22 @@ async def run(cluster: Cluster, tries: int = 2) -> str:
     finally:
         if process.returncode is None:
             process.kill()
-    if process.returncode and tries > 1:
-        print(said.decode())
-        return await run(cluster, tries - 1)
     assert process.returncode == 0, said.decode()
     return said.decode()
 
 
 @pytest.mark.timeout(LONG_S)
-async def test_all_of_them_pass_and_leave_nothing(tmp_path: Path) -> None:
-    async with AsyncExitStack() as stack:
-        alive = await stack.enter_async_context(practice(tmp_path / "alive", bare=False))
-        bare = await stack.enter_async_context(practice(tmp_path / "bare", bare=True))
-        async with asyncio.TaskGroup() as group:
-            runs = [group.create_task(run(cluster)) for cluster in (alive, bare)]
-        for task, cluster, seen in zip(runs, (alive, bare), ("acted on,", "acted on by nobody,"), strict=True):
-            report = task.result()
-            assert re.search(r"\d+ passed, 1 deselected", report), report  # nothing is skipped here
-            assert seen in report
-            assert "RBAC is on, the worker comes as its own account" in report
-            assert made_by_tests(cluster) == []
+@pytest.mark.parametrize(
+    ("bare", "controllers_s", "seen"), [(False, 60.0, "acted on,"), (True, 1.0, "acted on by nobody,")]
+)
+async def test_all_of_them_pass_and_leave_nothing(tmp_path: Path, bare: bool, controllers_s: float, seen: str) -> None:
+    # Where there are controllers none is taken for missing because the machine is busy.
+    async with practice(tmp_path, bare=bare) as cluster:
+        report = await run(cluster, controllers_s=controllers_s)
+        assert re.search(r"\d+ passed, 1 deselected", report), report  # nothing is skipped here
+        assert seen in report
+        assert "RBAC is on, the worker comes as its own account" in report
+        assert made_by_tests(cluster) == []
 
 
 @pytest.mark.parametrize("bare", [False, True])
