@@ -10,7 +10,7 @@ up: $(INSTALLED)
 test: suite conformance
 
 suite: $(INSTALLED)
-	@.venv/bin/pytest -n $${OPSBUS_TEST_PROCESSES:-2} --dist loadfile -m "not conformance and not cluster" $(ARGS)
+	@.venv/bin/pytest -n $${OPSBUS_TEST_PROCESSES:-3} --dist loadfile -m "not conformance and not cluster" $(ARGS)
 
 conformance: $(INSTALLED)
 	@.venv/bin/pytest -m conformance -s $(ARGS)
