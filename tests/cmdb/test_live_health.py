@@ -269,11 +269,12 @@ async def test_the_overlay_of_the_tools(bus: Bus, run_worker: Any, database_url:
             asked = {"service": "service:shop/frontend", "direction": "dependencies", "depth": 1} | more
             return await caller.call("cmdb", "get_service_topology", asked)
 
-        async def fired() -> Any:
+        async def all_known() -> Any:
             reply = await walked()
-            return reply if reply.structured["live"].get("degraded") else None
+            live = reply.structured["live"]
+            return reply if live.get("degraded") and live.get("down") and live.get("ok") else None
 
-        reply = await until(fired, 40, 0.1)
+        reply = await until(all_known, 40, 0.1)
         live = {item["ref"]: item["live"] for item in reply.structured["items"]}
         assert live[CART]["health"] == "degraded"
         assert "HighErrorRate (critical)" in live[CART]["reason"]
