@@ -68,6 +68,14 @@ async def test_lists_come_in_pages(
     where = (
         {"kind": "ConfigMap", "namespace": lab.namespace} if kind == "ConfigMap" else {"namespaces": [lab.namespace]}
     )
+    if kind == "Deployment" and lab.controllers:
+
+        async def settled() -> bool:
+            counts = (await ask(tool, label_selector=f"group={group}", limit=1, **where)).structured["counts"]
+            return "progressing" not in counts["states"]
+
+        # The unhealthy come first: one that gets well between two pages would be on both.
+        assert await admin.until(settled)
     listed, first = await all_pages(ask, tool, label_selector=f"group={group}", limit=25, **where)
     assert sorted(listed) == names
     assert first["page"]["total"] == MANY
