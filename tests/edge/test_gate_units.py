@@ -18,6 +18,7 @@ from opsbus_edge import jsonin
 from opsbus_edge.answers import LEGACY, MODERN, is_protocol_error, to_jsonrpc_error, to_tool_result
 from opsbus_edge.asgi.guard import Guard
 from opsbus_edge.asgi.rest import mcp_name_of
+from opsbus_edge.dispatch.order import client_json
 from opsbus_edge.gates.policy import load_policy, parse_policy
 from opsbus_edge.identity import Minter
 from opsbus_edge.model import Caller, Request, error_body
@@ -284,3 +285,12 @@ def test_no_settings_class_hides_what_another_checks() -> None:
                 if not name.startswith("__") and name not in {"model_config", "_abc_impl"}:
                     assert name not in names or part.__name__ == names[name], f"{name}: {part.__name__}, {names[name]}"
                     names.setdefault(name, part.__name__)
+
+
+def test_a_clients_json_is_kept_unless_the_client_made_it_large() -> None:
+    small = ClientInfo(name="a", version="1", protocol="2026-07-28", capabilities={"elicitation": {}})
+    assert ClientInfo.model_validate_json(client_json(small)) == small
+    assert client_json(small) is client_json(small.model_copy())
+    large = small.model_copy(update={"capabilities": {"experimental": {"x": "y" * 10_000}}})
+    assert ClientInfo.model_validate_json(client_json(large)) == large
+    assert client_json(large) is not client_json(large)

@@ -15,6 +15,7 @@ from opsbus import ErrorCode, ToolError
 from opsbus.guard import BackendShutError, Guard
 from opsbus.owners import Owned
 from opsbus_cmdb.http_api import ASSETS, CANCELLATION, CHANGES, FILTER, TOPOLOGY, Fault, FaultBody, Groups, StatusPatch
+from opsbus_cmdb.http_backend import body_within, is_outage, is_passing, shut_out
 from opsbus_cmdb.inventory import AssetSlice, ChangeSlice, Group, Topology
 from opsbus_cmdb.model import Asset, Change
 from opsbus_cmdb.owned import paged
@@ -51,7 +52,7 @@ class HttpInventory:
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, 5.0))
         self._body_bytes_max = body_bytes_max
         self._session: aiohttp.ClientSession | None = None
-        self._guard = Guard(_is_outage, _is_passing)
+        self._guard = Guard(is_outage, is_passing)
         self.source = f"cmdb ({self._where})"
 
     async def __aenter__(self) -> Self:
@@ -160,13 +161,7 @@ class HttpInventory:
         try:
             return await through(lambda: self._asked(method, path, model, **request))
         except BackendShutError as shut:
-            raise ToolError(
-                ErrorCode.BACKEND_UNAVAILABLE,
-                f"several requests in a row failed; the last: {shut.last}",
-                hint=f"it is asked again in {shut.retry_in_s:.0f} s; check that it is up",
-                executed=Executed.NO,
-                retry_after_ms=int(shut.retry_in_s * 1000),
-            ) from None
+            raise shut_out(shut) from None
 
     async def _asked(self, method: str, path: str, model: type[M], **request: Any) -> M:
         if self._session is None:
@@ -191,16 +186,14 @@ class HttpInventory:
             ) from error
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(65_536):
-            body += chunk
-            if len(body) > self._body_bytes_max:
-                raise ToolError(
-                    ErrorCode.RESULT_TOO_LARGE,
-                    f"the CMDB at {self._where} answered with more than {self._body_bytes_max} bytes",
-                    hint="ask for less: a filter, a smaller limit, a smaller depth",
-                )
-        return bytes(body)
+        body = await body_within(response, self._body_bytes_max)
+        if body is None:
+            raise ToolError(
+                ErrorCode.RESULT_TOO_LARGE,
+                f"the CMDB at {self._where} answered with more than {self._body_bytes_max} bytes",
+                hint="ask for less: a filter, a smaller limit, a smaller depth",
+            )
+        return body
 
     def _no_answer(self, method: str, error: Exception) -> ToolError:
         slow = isinstance(error, asyncio.TimeoutError)
@@ -259,19 +252,6 @@ class HttpInventory:
             if unwell
             else "look at the CMDB's own log",
         )
-
-
-def _is_outage(error: Exception) -> bool:
-    return isinstance(error, ToolError) and error.code in (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.OUTCOME_UNKNOWN)
-
-
-def _is_passing(error: Exception) -> bool:
-    """After a time-out the call has no time for another try."""
-    return (
-        isinstance(error, ToolError)
-        and error.code is ErrorCode.BACKEND_UNAVAILABLE
-        and not error.details.get("timed_out")
-    )
 
 
 def _asset_params(query: AssetQuery) -> Params:

@@ -6,6 +6,7 @@ import json
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from opsbus import ErrorCode, ToolError
 from opsbus.guard import BackendShutError, Guard
+from opsbus_cmdb.http_backend import body_within, is_outage, is_passing, shut_out
 from opsbus_cmdb.netbox.schema import Listing, StatusInfo, fields_of
 from opsbus_contracts import Executed
 
@@ -77,7 +79,7 @@ class NetBox:
         self._patient = patience > 3
         self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._guard = Guard(_is_outage, self._repeats, tries=patience)
+        self._guard = Guard(is_outage, partial(is_passing, patient=self._patient), tries=patience)
 
     async def __aenter__(self) -> Self:
         connector = None
@@ -207,13 +209,7 @@ class NetBox:
         try:
             return await (self._guard.read if read else self._guard.once)(work)
         except BackendShutError as shut:
-            raise ToolError(
-                ErrorCode.BACKEND_UNAVAILABLE,
-                f"several requests in a row failed; the last: {shut.last}",
-                hint=f"it is asked again in {shut.retry_in_s:.0f} s; check that it is up",
-                executed=Executed.NO,
-                retry_after_ms=int(shut.retry_in_s * 1000),
-            ) from None
+            raise shut_out(shut) from None
 
     async def _asked(self, method: str, path: str, model: type[M], **request: Any) -> M:
         if self._session is None:
@@ -240,16 +236,14 @@ class NetBox:
             raise self._odd(method, path, what or f"something odd ({where}: {first['msg']})") from error
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(65_536):
-            body += chunk
-            if len(body) > self._body_bytes_max:
-                raise ToolError(
-                    ErrorCode.RESULT_TOO_LARGE,
-                    f"NetBox at {self.where} answered with more than {self._body_bytes_max:,} bytes",
-                    hint="ask for less: a filter, a smaller limit or page",
-                )
-        return bytes(body)
+        body = await body_within(response, self._body_bytes_max)
+        if body is None:
+            raise ToolError(
+                ErrorCode.RESULT_TOO_LARGE,
+                f"NetBox at {self.where} answered with more than {self._body_bytes_max:,} bytes",
+                hint="ask for less: a filter, a smaller limit or page",
+            )
+        return body
 
     def _odd(self, method: str, path: str, what: str) -> ToolError:
         return ToolError(
@@ -330,21 +324,9 @@ class NetBox:
             retry_after_ms=int(after_s * 1000) or None,
         )
 
-    def _repeats(self, error: Exception) -> bool:
-        """After a time-out a call has no time for another try; an import has."""
-        return (
-            isinstance(error, ToolError)
-            and error.code is ErrorCode.BACKEND_UNAVAILABLE
-            and (self._patient or not error.details.get("timed_out"))
-        )
-
 
 class _Id(BaseModel):
     id: int
-
-
-def _is_outage(error: Exception) -> bool:
-    return isinstance(error, ToolError) and error.code in (ErrorCode.BACKEND_UNAVAILABLE, ErrorCode.OUTCOME_UNKNOWN)
 
 
 def _said(body: bytes) -> dict[str, Any]:

@@ -15,6 +15,9 @@ Target = ToolEntry | ResourceEntry | PromptEntry
 METHOD_TIMEOUT_S = 30.0
 """Resources, prompts and completions declare no time of their own. Seconds."""
 
+_KEPT_BYTES_MAX = 2_048
+"""Of a client's capabilities, as JSON."""
+
 _BY_THEMSELVES = "confirm"
 _TWO_PERSON = "two_person"
 
@@ -76,14 +79,18 @@ def body_of(request: Request, target: Target) -> bytes:
 
 
 def client_json(client: ClientInfo) -> bytes:
-    """A ClientInfo's JSON. Many calls are of few clients."""
-    return _client_json(client.name, client.version, client.protocol, orjson.dumps(client.capabilities))
+    """A ClientInfo's JSON. Many calls are of few clients; what is large is not kept, for a client chooses it."""
+    capabilities = orjson.dumps(client.capabilities)
+    make = _kept_json if len(capabilities) <= _KEPT_BYTES_MAX else _client_json
+    return make(client.name, client.version, client.protocol, capabilities)
 
 
-@lru_cache(maxsize=1_000)
 def _client_json(name: str, version: str, protocol: str, capabilities: bytes) -> bytes:
     shown = orjson.Fragment(capabilities)
     return orjson.dumps({"name": name, "version": version, "protocol": protocol, "capabilities": shown})
+
+
+_kept_json = lru_cache(maxsize=1_000)(_client_json)
 
 
 def _completion(request: Request, target: Target) -> bytes:
