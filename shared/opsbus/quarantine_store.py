@@ -7,10 +7,11 @@ never lets anybody in.
 import time
 
 from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError, NoKeysError
+from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 from pydantic import ValidationError
 
+from opsbus.bucket_keys import bucket_keys
 from opsbus.platform_audit import PlatformAudit
 from opsbus_contracts.access import Quarantine, QuarantineKind, quarantine_key
 from opsbus_contracts.audit import PlatformStage
@@ -84,12 +85,8 @@ class QuarantineStore:
     async def all(self) -> list[Quarantine]:
         """All that are there, those that have expired too."""
         bucket = await self._open()
-        try:
-            keys = await bucket.keys()
-        except NoKeysError:
-            return []
         found = []
-        for key in keys:
+        for key in await bucket_keys(self._js, QUARANTINE.name):
             try:
                 found.append(Quarantine.model_validate_json((await bucket.get(key)).value or b""))
             except (KeyNotFoundError, ValidationError):

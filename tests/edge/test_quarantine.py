@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from opsbus import Context, Worker
+from opsbus.bucket_keys import bucket_keys
 from opsbus.platform_audit import PlatformAudit
 from opsbus.quarantine_store import QuarantineError, QuarantineStore
 from opsbus.testing.bus import Bus
@@ -206,11 +207,12 @@ async def test_it_ends_by_itself_and_outlives_a_restart(bus: Bus, run_edge: Any,
 async def test_a_damaged_record_lets_nobody_out(bus: Bus, run_edge: Any, run_worker: RunWorker) -> None:
     keeper = await store(bus)
     await keeper.add(Kind.TOOL, "demo_look", "held", None)
-    bucket = await (await bus.jetstream("keeper")).key_value("QUARANTINE")
+    js = await bus.jetstream("keeper")
+    bucket = await js.key_value("QUARANTINE")
     async with run_edge() as running, run_worker(demo()):
         await running.knows("demo_look")
         assert (await refused(running))["code"] == "quarantined"
-        for key in await bucket.keys():
+        for key in await bucket_keys(js, "QUARANTINE"):
             await bucket.put(key, b"{}")
         await asyncio.sleep(0.5)  # the watch has nothing to tell of
         assert (await refused(running))["code"] == "quarantined"

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from opsbus import Context, ErrorCode, Executed, ToolError, Worker
+from opsbus.bucket_keys import bucket_keys
 from opsbus.idempotency import KEY_CHARS_MAX
 from opsbus_contracts import Status
 
@@ -130,8 +131,9 @@ async def test_a_dry_run_uses_no_key(run_worker, caller):
 
 async def left_behind(bus, until: float) -> None:
     """A worker died in the middle: its record stays ``running``."""
-    bucket = await (await bus.jetstream()).key_value("IDEMPOTENCY")
-    (key,) = await bucket.keys()
+    js = await bus.jetstream()
+    bucket = await js.key_value("IDEMPOTENCY")
+    (key,) = await bucket_keys(js, "IDEMPOTENCY")
     record = json.loads((await bucket.get(key)).value.split(b"\n")[0])
     await bucket.put(key, json.dumps(record | {"state": "running", "until": until, "call": "x"}).encode())
 

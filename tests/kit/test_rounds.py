@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from opsbus import Context, Elicit, ErrorCode, Plan, Roots, Sample, ToolError, Undo, Worker
 from opsbus.ask import STATE_BYTES_MAX, flat_schema
+from opsbus.bucket_keys import bucket_keys
 from opsbus.provision import provision
 from opsbus.testing.waiting import until
 from opsbus_contracts import Header, Identity, Status, identity
@@ -299,8 +300,9 @@ async def test_a_token_spent_by_many_at_once_confirms_once(run_worker, caller):
 async def test_a_token_expires(run_worker, caller, bus):
     async with run_worker(worker):
         token = await token_for(caller)
-        bucket = await (await bus.jetstream()).key_value("CONFIRMATIONS")
-        for key in await bucket.keys():
+        js = await bus.jetstream()
+        bucket = await js.key_value("CONFIRMATIONS")
+        for key in await bucket_keys(js, "CONFIRMATIONS"):
             record = json.loads((await bucket.get(key)).value)
             await bucket.put(key, json.dumps(record | {"expires": 1}).encode())
         reply = await caller.call("test", "scale", {"replicas": 5, "confirm": token})

@@ -5,11 +5,12 @@ from hashlib import sha256
 
 from nats import errors
 from nats.js import JetStreamContext
-from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError
+from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 from pydantic import ValidationError
 
 from opsbus import ErrorCode, ToolError
+from opsbus.bucket_keys import bucket_keys
 from opsbus_contracts import ApprovalDecision, ApprovalRequest
 from opsbus_contracts.streams import APPROVALS, DECISIONS
 
@@ -28,7 +29,7 @@ class Book:
         requests = await self._js.key_value(APPROVALS.name)
         decisions = await self._js.key_value(DECISIONS.name)
         found = []
-        for key in await _keys(requests):
+        for key in await bucket_keys(self._js, APPROVALS.name):
             request = _request(await _value(requests, key))
             if (
                 request is not None
@@ -92,13 +93,6 @@ def _at_once() -> ToolError:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-async def _keys(bucket: KeyValue) -> list[str]:
-    try:
-        return await bucket.keys()
-    except NoKeysError:
-        return []
 
 
 async def _value(bucket: KeyValue, key: str) -> bytes:

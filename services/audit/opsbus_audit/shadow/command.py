@@ -13,6 +13,7 @@ from nats.js import errors as js_errors
 from pydantic import ValidationError
 
 from opsbus import shadow
+from opsbus.bucket_keys import bucket_keys
 from opsbus.commands.output import fail
 from opsbus.commands.where import edge_access
 from opsbus_audit.access import Source, opened, run
@@ -72,13 +73,10 @@ def shadow_run(
 
 async def catalogue(client: Client) -> list[Manifest]:
     """What live workers announce; an announcement that cannot be read counts for nobody."""
-    bucket = await client.jetstream(timeout=5.0).key_value(CATALOG.name)
+    js = client.jetstream(timeout=5.0)
+    bucket = await js.key_value(CATALOG.name)
     found: list[Manifest] = []
-    try:
-        keys = await bucket.keys()
-    except js_errors.NoKeysError:
-        return []
-    for key in keys:
+    for key in await bucket_keys(js, CATALOG.name):
         try:
             found.append(Manifest.model_validate_json((await bucket.get(key)).value or b""))
         except (ValidationError, js_errors.KeyNotFoundError):

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
-from nats.js.errors import NoKeysError
+from nats.js.errors import KeyNotFoundError
 from pydantic import ValidationError
 
 from opsbus import nats_client
+from opsbus.bucket_keys import bucket_keys
 from opsbus.commands.where import bus_settings
 from opsbus.permission import touched
 from opsbus_contracts import AuditEvent, Manifest
@@ -137,16 +138,12 @@ def _is_hidden(arguments: dict[str, Any], tool: Tool) -> bool:
 
 async def _tools(js: JetStreamContext) -> dict[str, Tool]:
     bucket = await js.key_value(CATALOG.name)
-    try:
-        keys = await bucket.keys()
-    except NoKeysError:
-        return {}
     found: dict[str, Tool] = {}
-    for key in keys:
+    for key in await bucket_keys(js, CATALOG.name):
         try:
             manifest = Manifest.model_validate_json((await bucket.get(key)).value or b"")
-        except (ValidationError, ValueError):
-            continue  # 'opsbus doctor' tells of it
+        except (ValidationError, KeyNotFoundError):
+            continue  # gone meanwhile, or 'opsbus doctor' tells of it
         for spec in manifest.tools:
             found[mcp_name(manifest.service, spec.name)] = Tool(spec.permission, spec.scope)
     return found
