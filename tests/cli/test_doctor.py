@@ -1,8 +1,8 @@
 """``opsbus doctor`` on a real bus: what is well, what is not, and that each says what to do."""
 
+import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -20,10 +20,13 @@ from nats.js.api import StreamConfig
 from opsbus import Worker
 from opsbus.commands.where import EdgeAccess
 from opsbus.doctor import bus as bus_checks
+from opsbus.doctor import workers as worker_checks
 from opsbus.doctor.examine import examine
 from opsbus.doctor.finding import Finding, Level
+from opsbus.micro import Discovery
 from opsbus.nkeys_ import new_user
 from opsbus.settings import Settings
+from opsbus.testing.ports import free_port
 
 NO_EDGE = EdgeAccess("", "")
 
@@ -73,12 +76,6 @@ def edge(answers: dict[str, tuple[int, Any]]) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 async def test_a_well_platform(bus, run_worker) -> None:
@@ -168,6 +165,23 @@ async def test_announced_and_silent(bus, run_worker) -> None:
     assert "silent: demo-ghost" in found.detail
 
 
+async def test_who_answers_late_is_not_silent(bus, run_worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_checks, "ANSWERS_WITHIN_S", 0.0)
+    monkeypatch.setattr(worker_checks, "SILENT_AFTER_S", 30.0)
+
+    def late(self: Discovery, reply: Any) -> Any:
+        async def respond(message: Any) -> None:
+            await asyncio.sleep(0.5)
+            await self._client.publish(message.reply, json.dumps(reply()).encode())
+
+        return respond
+
+    monkeypatch.setattr(Discovery, "_responder", late)
+    async with run_worker(worker_of("demo")):
+        findings = await examine(bus.settings("operator"), NO_EDGE)
+    assert find(findings, "service demo").level is Level.OK
+
+
 async def test_two_offers_of_one_service(bus, run_worker) -> None:
     other = worker_of("demo")
 
@@ -217,7 +231,7 @@ async def test_an_edge_that_is_not_well(status: int, body: Any, level: Level) ->
 
 
 @pytest.mark.parametrize(
-    ("skew_s", "level"), [(0.0, Level.OK), (2.0, Level.WARN), (-2.0, Level.WARN), (60.0, Level.FAIL)]
+    ("skew_s", "level"), [(0.0, Level.OK), (3.0, Level.WARN), (-3.0, Level.WARN), (60.0, Level.FAIL)]
 )
 async def test_the_clock(bus, monkeypatch: pytest.MonkeyPatch, skew_s: float, level: Level) -> None:
     monkeypatch.setattr(bus_checks, "time", types.SimpleNamespace(time=lambda: time.time() + skew_s))

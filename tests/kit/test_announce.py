@@ -4,11 +4,12 @@ import asyncio
 import json
 
 import pytest
+from nats.js.errors import NotFoundError
 
 from opsbus import Context, Worker, announce, settings
 from opsbus.provision import provision
 from opsbus.runtime import Runtime
-from opsbus.testing.caller import Caller
+from opsbus.testing.caller import Caller, NoRespondersError
 from opsbus.testing.waiting import until
 from opsbus_contracts import Manifest, Status
 from opsbus_contracts.catalog import CATALOG_TTL_S, MANIFEST_BYTES_MAX
@@ -54,7 +55,10 @@ async def entries(bus) -> dict[str, Manifest]:
     subjects = (await js.stream_info("KV_CATALOG", subjects_filter="$KV.CATALOG.>")).state.subjects or {}
     found = {}
     for subject in subjects:
-        message = await js.get_last_msg("KV_CATALOG", subject)
+        try:
+            message = await js.get_last_msg("KV_CATALOG", subject)
+        except NotFoundError:
+            continue  # it has left meanwhile
         if message.data:
             found[subject.removeprefix("$KV.CATALOG.")] = Manifest.model_validate_json(message.data)
     return found
@@ -101,11 +105,11 @@ async def test_a_change_is_announced_at_once(run_worker, bus, caller):
     async with run_worker(worker) as running:
         bucket = await (await bus.jetstream("edge")).key_value("CATALOG")
         watcher = await bucket.watch(f"test.{running.instance}")
-        assert (await watcher.updates()).key
+        await until(watcher.updates)  # nats-py's mark of the end may come before what is there
         worker.add_tool(two, permission="test:read", read_only=True)
         worker.announce_changed()
         while True:
-            update = await watcher.updates(timeout=10)
+            update = await watcher.updates(timeout=30)
             if update is not None and [t["name"] for t in json.loads(update.value)["tools"]] == ["one", "two"]:
                 break
         assert (await caller.call("test", "two")).status is Status.OK
@@ -129,7 +133,7 @@ async def test_it_stays_while_it_lives_and_leaves_when_it_dies(run_worker, bus, 
         puts = running.metrics.announcements.labels("ok")._value
         before = puts.get()
         await until(lambda: puts.get() >= before + 4)
-        assert len(await entries(bus)) == 1
+        await until(lambda: tools_are(bus, ["one"]))  # a machine that stood still has forgotten it for a moment
         running._announcer._task.cancel()  # as if the process were gone
         await until(lambda: is_empty(bus), every_s=0.2)
 
@@ -142,7 +146,7 @@ async def test_the_server_restarts_and_everything_goes_on(run_worker, bus):
     worker = make_worker()
     async with run_worker(worker) as running:
         bus.restart()
-        await until(lambda: running.client.is_connected and running.metrics.reconnects._value.get() == 1, within_s=30)
+        await until(lambda: running.client.is_connected and running.metrics.reconnects._value.get() >= 1)
         await until(lambda: tools_are(bus, ["one"]))
         js = await bus.jetstream("edge")
         assert js is not None
@@ -153,7 +157,10 @@ async def test_the_server_restarts_and_everything_goes_on(run_worker, bus):
 
 
 async def answers(caller) -> bool:
-    return (await caller.call("test", "one", deadline_s=5)).status is Status.OK
+    try:
+        return (await caller.call("test", "one", deadline_s=5)).status is Status.OK
+    except NoRespondersError:  # connected again, and its subscriptions on their way
+        return False
 
 
 async def test_announced_at_once_after_a_reconnect(run_worker, bus, monkeypatch):
@@ -162,7 +169,7 @@ async def test_announced_at_once_after_a_reconnect(run_worker, bus, monkeypatch)
         puts = running.metrics.announcements.labels("ok")._value
         assert puts.get() == 1
         bus.restart()
-        await until(lambda: puts.get() == 2, within_s=30)
+        await until(lambda: puts.get() >= 2)
 
 
 async def test_an_identity_that_is_refused_for_a_while_comes_back(run_worker, bus):
@@ -175,7 +182,7 @@ async def test_an_identity_that_is_refused_for_a_while_comes_back(run_worker, bu
         await until(lambda: refused.get() >= 2)
         assert not running._check()[0]
         bus.server.reload(everybody)
-        await until(lambda: running._check()[0], within_s=30)
+        await until(lambda: running._check()[0])
         assert not running.lost.is_set()
 
 
@@ -190,7 +197,7 @@ async def test_stopping_without_a_server_ends(run_worker, bus):
 async def test_a_connection_that_is_closed_for_good_is_told(run_worker, bus):
     async with run_worker(make_worker()) as running:
         await running.client.close()
-        await asyncio.wait_for(running.lost.wait(), 10)
+        await asyncio.wait_for(running.lost.wait(), 30)
         assert not running._check()[0]
         await asyncio.wait_for(running.stop(), 30)
 
@@ -201,7 +208,7 @@ async def test_not_ready_while_the_server_is_away(run_worker, bus):
         bus.stop()
         await until(lambda: not running._check()[0])
         bus.start()
-        await until(lambda: running._check()[0], within_s=30)
+        await until(lambda: running._check()[0])
 
 
 async def test_a_worker_waits_for_the_bucket(run_worker, bus, caller):

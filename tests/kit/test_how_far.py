@@ -60,7 +60,7 @@ async def test_a_cancelled_call_says_how_far_it_came(run_worker: Any, caller: An
 
 async def test_a_call_out_of_time_says_how_far_it_came(run_worker: Any, caller: Any) -> None:
     async with run_worker(worker):
-        reply = await caller.call("test", "move", {}, deadline_s=1.0)
+        reply = await caller.call("test", "move", {}, deadline_s=5.0)
     assert reply.error.code is ErrorCode.DEADLINE_EXCEEDED
     assert "3 of 7 are moved" in reply.error.message
     assert reply.executed == "yes"

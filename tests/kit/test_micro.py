@@ -30,7 +30,7 @@ async def ask_all(client, subject: str, expected: int) -> list[dict]:
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox)
     await client.publish(subject, b"", reply=inbox)
-    replies = [json.loads((await subscription.next_msg(timeout=10)).data) for _ in range(expected)]
+    replies = [json.loads((await subscription.next_msg(timeout=30)).data) for _ in range(expected)]
     with pytest.raises(asyncio.TimeoutError):
         await subscription.next_msg(timeout=0.1)
     await subscription.unsubscribe()
@@ -58,13 +58,13 @@ async def test_info_and_statistics(run_worker, bus, caller):
         await caller.call("test", "one")
         await caller.call("test", "one", {"fail": True})
         await caller.call("test", "no_such_tool")
-        info = json.loads((await operator.request("$SRV.INFO.test", b"", timeout=5)).data)
+        info = json.loads((await operator.request("$SRV.INFO.test", b"", timeout=30)).data)
         assert info["description"] == "For tests."
         assert [EndpointInfo.from_dict(endpoint).subject for endpoint in info["endpoints"]] == [
             "tool.test.one",
             "mcp.test.resources_read",
         ]
-        stats = json.loads((await operator.request("$SRV.STATS.test", b"", timeout=5)).data)
+        stats = json.loads((await operator.request("$SRV.STATS.test", b"", timeout=30)).data)
         tool, resource = (EndpointStats.from_dict(endpoint) for endpoint in stats["endpoints"])
         assert (tool.num_requests, tool.num_errors, tool.last_error) == (2, 1, "not_found")
         assert tool.processing_time > tool.average_processing_time > 0
@@ -77,4 +77,4 @@ async def test_nobody_answers_after_the_drain(run_worker, bus):
     async with run_worker(worker):
         pass
     with pytest.raises(NoRespondersError):
-        await operator.request("$SRV.PING.test", b"", timeout=5)
+        await operator.request("$SRV.PING.test", b"", timeout=30)

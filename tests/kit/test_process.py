@@ -36,6 +36,7 @@ async def lifespan(settings):
 async def greet(ctx: Context[dict], seconds: float = 0) -> str:
     '''Greets.'''
     ctx.log.info("greeting", api_key="hunter2")
+    await ctx.progress(0)
     await asyncio.sleep(seconds)
     return ctx.state["greeting"]
 
@@ -98,10 +99,18 @@ async def test_ready_serve_drain(program, caller):
             assert (await http.get("/nothing")).status_code == 404
             assert (await http.post("/live")).status_code == 405
         trace = "0123456789abcdef0123456789abcdef"
+        begun = asyncio.Event()
         call = asyncio.create_task(
-            caller.call("test", "greet", {"seconds": 1}, headers={"traceparent": f"00-{trace}-0123456789abcdef-01"})
+            caller.call(
+                "test",
+                "greet",
+                {"seconds": 1},
+                headers={"traceparent": f"00-{trace}-0123456789abcdef-01"},
+                progress=True,
+                on_message=lambda _: begun.set(),
+            )
         )
-        await asyncio.sleep(0.3)
+        await asyncio.wait_for(begun.wait(), 30)
         process.send_signal(signal.SIGTERM)
         assert (await call).status is Status.OK  # drained, not dropped
         out, err = await process.communicate()

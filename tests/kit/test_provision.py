@@ -12,9 +12,10 @@ from nats.js.errors import APIError
 
 from opsbus import Context, Worker
 from opsbus.identity import Signer
-from opsbus.nats_server import NatsServer, NatsServerError, ServerOptions, free_port, server_config
+from opsbus.nats_server import NatsServer, NatsServerError, ServerOptions, server_config
 from opsbus.nkeys_ import load_or_create, new_user, public_of
 from opsbus.provision import provision
+from opsbus.testing.ports import free_port
 from opsbus.testing.waiting import until
 from opsbus_contracts.streams import BUCKETS, CONSUMERS, OBJECT_STORES, STREAMS
 

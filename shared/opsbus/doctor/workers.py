@@ -16,6 +16,8 @@ from opsbus_contracts import Manifest
 from opsbus_contracts.streams import CATALOG
 
 ANSWERS_WITHIN_S = 1.0
+SILENT_AFTER_S = 5.0
+"""Who is announced has this long to answer: one that is busy, or far away, is no dead one. Seconds."""
 
 
 @dataclass(frozen=True)
@@ -50,27 +52,35 @@ async def announced(js: JetStreamContext) -> Announced:
     return Announced(manifests, garbage)
 
 
-async def answering(client: Client) -> set[tuple[str, str]]:
-    """Service and instance of whoever answers ``$SRV.PING`` within a second."""
+async def answering(client: Client, expected: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Service and instance of whoever answers ``$SRV.PING`` within a second; those expected are waited for longer."""
     found: set[tuple[str, str]] = set()
+    complete = asyncio.Event()
 
     async def heard(message: Msg) -> None:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             answer = json.loads(message.data)
             found.add((str(answer["name"]), str(answer["id"])))
+            if expected <= found:
+                complete.set()
 
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox, cb=heard)
     await client.publish("$SRV.PING", b"", reply=inbox)
     await client.flush()
     await asyncio.sleep(ANSWERS_WITHIN_S)  # nobody knows how many will answer
+    if not expected <= found:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(complete.wait(), SILENT_AFTER_S - ANSWERS_WITHIN_S)
     await subscription.unsubscribe()
     return found
 
 
 async def check_workers(client: Client, js: JetStreamContext) -> list[Finding]:
     """One finding per service, and one per key that is no manifest."""
-    catalogue, answers = await asyncio.gather(announced(js), answering(client))
+    catalogue = await announced(js)
+    known = {(manifest.service, manifest.instance) for manifest in catalogue.manifests}
+    answers = await answering(client, known)
     findings = [
         fail("catalogue", f"{line}", "that worker announces garbage: the kit it was built on is wrong")
         for line in catalogue.garbage
@@ -79,7 +89,6 @@ async def check_workers(client: Client, js: JetStreamContext) -> list[Finding]:
     for manifest in catalogue.manifests:
         by_service.setdefault(manifest.service, []).append(manifest)
     findings += [_service(name, by_service[name], answers) for name in sorted(by_service)]
-    known = {(manifest.service, manifest.instance) for manifest in catalogue.manifests}
     for name, instance in sorted(answers - known):
         findings.append(
             warn(

@@ -14,6 +14,8 @@ from opsbus.nats_server import NatsServer, ServerOptions
 from opsbus.nkeys_ import load_or_create
 from opsbus.provision import provision
 from opsbus.settings import Settings
+from opsbus.testing.ports import free_port
+from opsbus.testing.waiting import until
 from opsbus_contracts.permissions import PLATFORM_IDENTITIES
 
 SERVICES = ("approvals", "audit", "billing", "cmdb", "demo", "json", "k8s", "monitoring", "test")
@@ -39,6 +41,7 @@ class Bus:
             store_dir=folder / "data",
             users=dict(self._users),
             onlookers={ONLOOKER: self._seed(ONLOOKER)},
+            port=free_port(),
             sync_always=False,
             name="test",
             dies_with_parent=True,
@@ -97,11 +100,21 @@ class Bus:
         """Everything as provisioned, and empty."""
         self.errors.clear()
         js = await self.jetstream()
+        await until(self._tidy)
         for info in await js.streams_info():
             if info.state.last_seq and info.config.name:
                 await js.delete_stream(info.config.name)
         await self._provision(js)
         await publish_key(js, self.signer.public())
+        await until(self._tidy)
+
+    def _tidy(self) -> bool:
+        """Whether the server has done away with what it deleted.
+
+        It moves a stream's folder to ``.NAME``, says that the stream is deleted, and empties that afterwards; a stream
+        of that name that is deleted meanwhile cannot be moved there.
+        """
+        return not any(self._folder.glob("data/jetstream/STORE/streams/.*"))
 
     async def _provision(self, js: JetStreamContext) -> None:
         """Provisions, again when the server still tidies away the folder of a stream that it said was deleted."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-async def until(condition: Callable[[], Any], within_s: float = 15.0, every_s: float = 0.01) -> Any:
+async def until(condition: Callable[[], Any], within_s: float = 30.0, every_s: float = 0.01) -> Any:
     """The condition's first true value; it may be a coroutine function.
 
     Raises:
