@@ -52,11 +52,11 @@ async def until(engine: AsyncEngine, count: int, timeout_s: float = 60) -> list[
             await asyncio.sleep(0.05)
 
 
-async def redelivered_soon(bus: Bus) -> None:
+async def redelivered_soon(bus: Bus, after_s: float = 2.0) -> None:
     """What was sent to nobody, or to a process that died, comes again after seconds and not after half a minute."""
     js = await bus.jetstream()
     config = (await js.consumer_info(AUDIT_STORE.stream, AUDIT_STORE.name)).config
-    config.ack_wait = 2.0
+    config.ack_wait = after_s
     await js.add_consumer(AUDIT_STORE.stream, config)
 
 
@@ -259,6 +259,7 @@ async def start_process(bus: Bus, url: str, folder: Path) -> asyncio.subprocess.
         return await asyncio.create_subprocess_exec(*command, env=environment, stderr=log, stdout=log)
 
 
+@pytest.mark.timeout(300)  # three processes, one after the other
 async def test_kills_in_the_middle_lose_and_double_nothing(
     bus: Bus, edge: Any, database_url: str, tmp_path: Path
 ) -> None:
@@ -286,12 +287,13 @@ async def test_kills_in_the_middle_lose_and_double_nothing(
 
 async def test_a_stopped_worker_gives_back_what_it_has(bus: Bus, run_worker: Any, edge: Any, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/audit.sqlite3"
+    # By itself the server would not deliver them again while this test waits.
+    await redelivered_soon(bus, 600.0)
     await edge.many(300)
     async with run_worker(build(), database_url=url, batch_max=10), reading(url) as engine:
         await until(engine, 10)
-    # Far less than the 30 s after which the server would deliver them again by itself.
     async with run_worker(build(), database_url=url), reading(url) as engine:
-        rows = await until(engine, 300, timeout_s=20)
+        rows = await until(engine, 300)
     assert len(rows) == 300
 
 

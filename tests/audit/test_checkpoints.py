@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from nats.js.errors import NotFoundError
 from sqlalchemy import delete, select, update
 
 from opsbus.identity import Signer
@@ -103,6 +104,14 @@ async def until_faulty(running: Any) -> str:
             await asyncio.sleep(0.05)
 
 
+async def said(js: Any) -> Any:
+    """What the audit worker put into the record last; None: nothing yet. /ready is red a moment before."""
+    try:
+        return await js.get_last_msg("AUDIT", "audit.audit.*", direct=True)
+    except NotFoundError:
+        return None
+
+
 async def change(signing: dict[str, Any], *statements: Any) -> None:
     """As somebody does who has the database."""
     store = AuditStore(signing["database_url"])
@@ -120,7 +129,8 @@ async def test_checkpoints_are_signed_and_handed_on(bus: Bus, run_worker: Any, e
         found = await until_signed(signing, 251)
         await until_told(signing)
     key = key_of(signing)
-    assert [one.size for one in found][:2] == [100, 200]
+    # Every hundredth, whatever else was due by the time on the way there.
+    assert [one.size for one in found if one.size % 100 == 0] == [100, 200]
     old = Checkpoint(key.name, 0, merkle.EMPTY_ROOT)
     for entry in filed(signing):
         one, _ = open_checkpoint(str(entry.note), key)
@@ -186,7 +196,7 @@ async def test_a_changed_tree_is_not_signed(bus: Bus, run_worker: Any, edge: Any
         fault = await until_faulty(running)
         js = await bus.jetstream()
         async with asyncio.timeout(WAIT_S):
-            while (last := await js.get_last_msg("AUDIT", "audit.audit.*", direct=True)) is None:
+            while (last := await said(js)) is None:
                 await asyncio.sleep(0.05)
     event = json.loads(last.data)
     assert event["data"]["stage"] == "record_at_odds"

@@ -6,14 +6,36 @@ import secrets
 import time
 from typing import Any
 
+import pytest
+
 from opsbus.testing.bus import Bus
+from opsbus_audit import closing
 from opsbus_audit.app import build
 from opsbus_audit.open_calls import NO_DEADLINE_MS, OpenCall, OpenCalls
 from opsbus_audit.record import Note
 
+DEADLINE_S = 60.0
 
-def soon(seconds: float = 0.3) -> int:
+
+def soon(seconds: float = DEADLINE_S) -> int:
     return int((time.time() + seconds) * 1000)
+
+
+class Clock:
+    """What closes calls goes by it: a deadline is over when the test says so, however long the machine takes."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.ahead_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(closing, "time", made)
+    return made
 
 
 async def closed(bus: Bus, count: int) -> list[dict[str, Any]]:
@@ -34,11 +56,11 @@ async def closed(bus: Bus, count: int) -> list[dict[str, Any]]:
 
 
 async def test_a_call_without_an_end_is_closed_once_and_others_are_not(
-    bus: Bus, run_worker: Any, edge: Any, database_url: str
+    bus: Bus, run_worker: Any, edge: Any, database_url: str, clock: Clock
 ) -> None:
     calls = {name: secrets.token_hex(16) for name in ("lost", "ended", "asked", "late", "waiting")}
     for name, call in calls.items():
-        deadline = soon(600) if name == "waiting" else soon()
+        deadline = soon(3_600) if name == "waiting" else soon()
         await edge.write(
             "requested", call=call, deadline_ms=deadline, tool="k8s_scale_deployment", service="k8s", mutating=True,
             roles=["operator"], reason="traffic", arguments={"name": "checkout"}, trace_id="ab" * 16,
@@ -47,6 +69,7 @@ async def test_a_call_without_an_end_is_closed_once_and_others_are_not(
     await edge.write("input_required", call=calls["asked"])
     async with run_worker(build(), database_url=database_url, close_after_s=0.5):
         await edge.write("failed", call=calls["late"])
+        clock.ahead_s = 2 * DEADLINE_S
         first = await closed(bus, 1)
         assert [one["call"] for one in first] == [calls["lost"]]
         expected = {
@@ -79,7 +102,7 @@ async def test_what_was_open_before_a_restart_is_closed_too(
 
 
 async def test_two_workers_close_a_call_that_one_saw_begin_and_the_other_end(
-    bus: Bus, run_worker: Any, edge: Any, database_url: str
+    bus: Bus, run_worker: Any, edge: Any, database_url: str, clock: Clock
 ) -> None:
     calls = [secrets.token_hex(16) for _ in range(60)]
     options = {"database_url": database_url, "close_after_s": 0.3, "batch_max": 5}
@@ -88,6 +111,7 @@ async def test_two_workers_close_a_call_that_one_saw_begin_and_the_other_end(
             await edge.write("requested", call=call, deadline_ms=soon())
         for call in calls[1:]:
             await edge.write("completed", call=call)
+        clock.ahead_s = 2 * DEADLINE_S
         assert [one["call"] for one in await closed(bus, 1)] == [calls[0]]
         marker = secrets.token_hex(16)
         await edge.write("requested", call=marker, deadline_ms=soon(0))

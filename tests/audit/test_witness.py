@@ -128,6 +128,7 @@ async def run(*arguments: str, **environment: str) -> asyncio.subprocess.Process
     )  # fmt: skip
 
 
+@pytest.mark.timeout(300)  # five processes, one after the other
 async def test_it_watches_a_file_and_a_url(tmp_path: Path) -> None:
     log, source = Log(), tmp_path / "checkpoints.txt"
     source.write_bytes(log.file(10, 20))

@@ -5,6 +5,7 @@ One test of many steps, because a platform takes seconds to start and the last s
 
 import asyncio
 import base64
+import codecs
 import contextlib
 import json
 import os
@@ -54,6 +55,7 @@ class Platform:
             stderr=subprocess.STDOUT,
         )
         self.output = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # what is read may end within a character
 
     def _environment(self) -> dict[str, str]:
         """A newcomer's: an empty home, nothing set, and a proxy that leads nowhere: nothing may need the network."""
@@ -72,7 +74,7 @@ class Platform:
             ready, _, _ = select.select([descriptor], [], [], max(0.0, ends - time.monotonic()))
             chunk = os.read(descriptor, 65_536) if ready else b""
             assert chunk, f"no {pattern!r} in what was printed:\n{self.output}\n{self.logs()}"
-            self.output += chunk.decode()
+            self.output += self._decoder.decode(chunk)
 
     def logs(self) -> str:
         found = sorted((self.folder / ".opsbus" / "log").glob("*.log"))
@@ -161,7 +163,7 @@ async def stream_messages(platform: Platform, identity: str, subject: str, strea
         subscription = await nc.jetstream().subscribe(subject, stream=stream, ordered_consumer=True)
         found = []
         while True:
-            message = await subscription.next_msg(timeout=10)
+            message = await subscription.next_msg(timeout=30)
             found.append(json.loads(message.data))
             if message.metadata.num_pending == 0:
                 return found
@@ -181,7 +183,7 @@ async def completed_in_the_audit_store(platform: Platform, reason: str) -> list[
         return found
 
 
-async def until(look: Any, timeout_s: float = 30) -> Any:
+async def until(look: Any, timeout_s: float = 60) -> Any:
     async with asyncio.timeout(timeout_s):
         while not (found := await look()):
             await asyncio.sleep(0.2)
@@ -322,7 +324,7 @@ def ctrl_c_drains_and_leaves_nothing(platform: Platform) -> None:
         assert len(platform.left_behind()) >= len(SERVICES) + 1, "the search for what is left finds nothing at all"
     platform.process.send_signal(signal.SIGINT)
     rest, _ = platform.process.communicate(timeout=90)
-    platform.output += rest.decode()
+    platform.output += platform._decoder.decode(rest, final=True)
     assert platform.process.returncode == 0, platform.output + platform.logs()
     stopped = platform.output[platform.output.index("Stopping") :]
     order = [stopped.index(f"✓ {name}") for name in ("edge", "k8s-ops", "audit", "sandbox", "nats-server")]

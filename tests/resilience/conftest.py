@@ -49,7 +49,7 @@ class Victim:
     def lines(self) -> list[str]:
         return self.diary.read_text().splitlines() if self.diary.exists() else []
 
-    async def began(self, what: str, times: int = 1, timeout_s: float = 20.0) -> None:
+    async def began(self, what: str, times: int = 1, timeout_s: float = 60.0) -> None:
         """Wait until a tool has begun this often."""
         async with asyncio.timeout(timeout_s):
             while sum(line.startswith(f"{what} ") and line.endswith(" begin") for line in self.lines()) < times:
@@ -82,7 +82,7 @@ async def start_victim(bus: Bus, tmp_path: Path) -> AsyncIterator[Callable[..., 
         process = await asyncio.create_subprocess_exec(sys.executable, str(WORKER), env=env)
         victim = Victim(process, diary)
         victims.append(victim)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not ready.exists():
                 assert process.returncode is None, "the worker ended while it started"
                 await asyncio.sleep(0.02)

@@ -183,9 +183,11 @@ async def rounds(folder: Path, servers: int, kills: list[Kill], capsys: pytest.C
         print(f"\n  {len(kills)} rounds {dict(names)}, seed {seed}: {counts}")
 
 
+@pytest.mark.timeout(600)  # some twenty starts of processes, one after the other
 async def test_fifteen_rounds_with_one_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     await rounds(tmp_path, 1, [kill_edge, kill_audit, kill_server] * 5, capsys)
 
 
+@pytest.mark.timeout(600)
 async def test_five_rounds_with_the_leader_of_three_servers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     await rounds(tmp_path, 3, [kill_leader, kill_leader, kill_leader, kill_edge, kill_audit], capsys)

@@ -63,7 +63,7 @@ AUDITOR_MUST_NOT_PUBLISH = ["audit.edge.completed", "tool.k8s.get_pods", "$JS.AP
 
 async def denied(bus: Bus) -> str:
     """The server's next word about a permission."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             for error in bus.errors:
                 if "ermissions violation" in str(error):

@@ -183,7 +183,9 @@ async def tried(request: pytest.FixtureRequest, bus: Bus) -> AsyncIterator[Field
     above = await bus.jetstream()
     for key in KEYS:
         if key.subject != "$KV.KEYS.identity.evil":
-            await above.publish(key.subject, b"of its owner")
+            # What the catalogue holds would be gone after seconds: it has to be there before and after the tries.
+            headers = {"Nats-TTL": "never"} if key.stream == "KV_CATALOG" else None
+            await above.publish(key.subject, b"of its owner", headers=headers)
     found = Field(bus, identity, await bus.connect(identity), above, await bus.connect(ONLOOKER))
     yield found
     print(f"\n{identity}: {found.tries} tries")
@@ -295,9 +297,9 @@ async def test_ones_own_key_in_the_subject_opens_no_others(bus: Bus, identity: s
     await js.publish(f"$KV.CONFIRMATIONS.{identity}.x", b"mine")
     client = await bus.connect(identity)
     own = f"$JS.API.DIRECT.GET.KV_CONFIRMATIONS.$KV.CONFIRMATIONS.{identity}.x"
-    assert (await client.request(own, b"", timeout=10)).data == b"mine"
+    assert (await client.request(own, b"", timeout=30)).data == b"mine"
     for body in ({"seq": 1}, {"last_by_subj": f"$KV.CONFIRMATIONS.{other}.x"}, {"multi_last": [">"]}):
-        answer = await client.request(own, json.dumps(body).encode(), timeout=10)
+        answer = await client.request(own, json.dumps(body).encode(), timeout=30)
         assert b"of its owner" not in answer.data, body
 
 
@@ -468,7 +470,7 @@ async def test_who_reads_one_kind_of_event_reads_no_other_and_touches_no_reader_
         config = {"name": spec.places[0], "filter_subject": spec.subject, "ack_policy": "none", "deliver_policy": "all"}
         body = {"stream_name": "EVENTS", "config": config, "action": "create"}
         made = f"$JS.API.CONSUMER.CREATE.EVENTS.{spec.places[0]}.{spec.subject}"
-        assert await found.ask(made, body, timeout=10)
+        assert await found.ask(made, body, timeout=30)
         inbox = found.client.new_inbox()
         pulled = await found.client.subscribe(inbox)
         await found.publish(f"$JS.API.CONSUMER.MSG.NEXT.EVENTS.{spec.places[0]}", b'{"batch": 1}', inbox)

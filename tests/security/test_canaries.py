@@ -150,6 +150,7 @@ async def cli(planted: Planted, *arguments: str, **environment: str) -> str:
     return result.stdout
 
 
+@pytest.mark.timeout(300)  # five processes at once, and their ends
 async def test_no_secret_gets_out(bus: Bus, planted: Planted, collector: str, tmp_path: Path) -> None:
     environments = await _plant(bus, planted, collector, tmp_path)
     python = [sys.executable, "-m", "opsbus", "run"]

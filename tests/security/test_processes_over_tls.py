@@ -25,6 +25,7 @@ def tls_bus(tmp_path: Path) -> Iterator[TlsBus]:
     made.stop()
 
 
+@pytest.mark.timeout(300)  # four processes at once, and their ends
 async def test_every_process_gets_ready_over_mutual_tls(tls_bus: TlsBus, tmp_path: Path) -> None:
     await tls_bus.reset()
     await tls_bus.close()

@@ -55,7 +55,7 @@ async def answered(caller: Caller, subject: str, body: bytes, headers: dict[str,
     await caller.client.flush()
     await caller.client.publish(subject, body, reply=inbox, headers=headers or None)
     try:
-        return await asyncio.wait_for(final, 20)
+        return await asyncio.wait_for(final, 60)
     except TimeoutError:
         raise AssertionError(f"no answer to {subject} {body!r} {headers}") from None
     finally:

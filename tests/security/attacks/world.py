@@ -180,7 +180,7 @@ class World:
 
     def until(self, condition: Any) -> bool:
         """Whether it comes to hold."""
-        ends = time.monotonic() + 10
+        ends = time.monotonic() + TIMEOUT_S
         while not condition():
             if time.monotonic() > ends:
                 return False
