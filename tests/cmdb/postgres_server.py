@@ -7,7 +7,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
+
+from opsbus.testing.ports import free_port
 
 
 def binaries() -> Path | None:
@@ -74,7 +75,7 @@ def server() -> Iterator[Postgres]:
         data = root / "data"
         make = [str(folder / "initdb"), "-D", str(data), "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-sync"]
         subprocess.run(make, check=True, user=user, stdout=subprocess.DEVNULL, cwd=root, env=_env(root))
-        port = _free_port()
+        port = free_port()
         options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(root), "fsync": "off"}
         run = [str(folder / "postgres"), "-D", str(data), "-p", str(port)]
         run += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
@@ -95,12 +96,6 @@ def server() -> Iterator[Postgres]:
 
 def _env(root: Path) -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", ""), "HOME": str(root), "LC_ALL": "C.UTF-8"}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from aiohttp import web
 
 from opsbus import ErrorCode, Executed, ToolError
 from opsbus.testing.caller import Caller
+from opsbus.testing.ports import free_port
 from opsbus_cmdb.app import build
 from opsbus_cmdb.http_inventory import HttpInventory
 from opsbus_cmdb.http_server import application
@@ -58,9 +58,7 @@ async def write(remote: HttpInventory) -> object:
 
 
 def closed_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 async def test_nobody_there() -> None:
@@ -84,7 +82,7 @@ async def test_too_slow_is_unavailable_for_a_read_and_unknown_for_a_write() -> N
         slow = await failure(url, read, timeout_s=0.2)
         assert slow.code is ErrorCode.BACKEND_UNAVAILABLE
         assert "in time" in slow.message
-        unknown = await failure(url, write, timeout_s=0.2)
+        unknown = await failure(url, write, timeout_s=2.0)
         assert unknown.code is ErrorCode.OUTCOME_UNKNOWN
         released.set()
 

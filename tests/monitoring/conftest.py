@@ -6,7 +6,6 @@ own. Grafana is new for every test.
 
 import asyncio
 import shutil
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -20,6 +19,7 @@ from aiohttp import web
 
 from opsbus.testing.caller import Caller, Reply
 from opsbus.testing.plugin import RunWorker
+from opsbus.testing.ports import free_port
 from opsbus_monitoring.app import build
 from opsbus_sandbox.clock import Clock
 from opsbus_sandbox.estate.build import build_estate
@@ -100,14 +100,6 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """A plain client, to arrange things behind the worker's back."""
     async with aiohttp.ClientSession() as session:
         yield session
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 async def started(argv: list[str], url: str) -> asyncio.subprocess.Process:

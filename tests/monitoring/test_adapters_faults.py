@@ -1,7 +1,6 @@
 """A backend that is slow, down, half-broken or lying: each failure has a name, a message and a hint."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from opsbus.guard import TRIES
+from opsbus.testing.ports import free_port
 from opsbus_monitoring.alertmanager import Alertmanager
 from opsbus_monitoring.backend import BODY_BYTES_MAX, Backend, BackendError
 from opsbus_monitoring.grafana import Grafana
@@ -130,9 +130,7 @@ async def test_a_body_without_end_is_cut(serve: Serve) -> None:
 
 
 async def test_nobody_listens() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        under_test = backend(f"http://127.0.0.1:{free.getsockname()[1]}")
+    under_test = backend(f"http://127.0.0.1:{free_port()}")
     error = await failure(under_test.get("/"))
     await under_test.close()
     assert (error.code, error.retryable) == ("unavailable", True)

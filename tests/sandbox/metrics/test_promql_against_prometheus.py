@@ -3,13 +3,13 @@
 import asyncio
 import math
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from opsbus.testing.ports import free_port
 from opsbus_sandbox.promql.aggregate import format_value
 from opsbus_sandbox.promql.database import Database
 from opsbus_sandbox.promql.evaluate import as_vector, query, query_range
@@ -136,9 +136,7 @@ async def prometheus(tmp_path: Path) -> AsyncIterator[str]:
     said = (await make.communicate())[0]
     assert make.returncode == 0, said.decode()
     (tmp_path / "prometheus.yml").write_text("global: {scrape_interval: 15s}\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         "prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
         f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=10y",

@@ -6,7 +6,6 @@ import json
 import math
 import random
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from opsbus.testing.ports import free_port
 from opsbus_sandbox.promql.database import Database
 
 Point = tuple[float, float]
@@ -26,13 +26,6 @@ SeriesData = tuple[str, dict[str, str], list[Point]]
 START_S = 60.0
 BASE = 1_700_000_000.0
 BOUNDS = ("0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "+Inf")
-
-
-def free_port() -> int:
-    """A port nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def openmetrics(series: Iterable[SeriesData]) -> str:
