@@ -149,7 +149,7 @@ def kubectl(cluster: Cluster, tmp_path: Path) -> Callable[..., Awaitable[Ran]]:
             env=environment,
         )  # fmt: skip
         try:
-            out, err = await asyncio.wait_for(child.communicate(stdin.encode()), PATIENCE_S)
+            out, err = await asyncio.wait_for(child.communicate(stdin.encode()), 90)
         except TimeoutError:
             child.kill()
             await child.wait()

@@ -22,7 +22,7 @@ def config_map(name, labels=None, **data):
 async def events(api, path, count):
     """The first events of a watch, raw."""
     found = []
-    async with asyncio.timeout(20), api.session.get(path) as answer:
+    async with asyncio.timeout(30), api.session.get(path) as answer:
         assert answer.status == 200, await answer.text()
         async for line in answer.content:
             found.append(json.loads(line))
@@ -42,7 +42,7 @@ async def test_official_watch_sees_a_life(api):
 
     async with asyncio.TaskGroup() as group, watch.Watch() as watcher:
         group.create_task(live())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             stream = watcher.stream(
                 api.core.list_namespaced_config_map, "default", resource_version=listed.metadata.resource_version
             )
@@ -144,7 +144,7 @@ async def test_bad_parameters(api, query):
 async def test_open_watches_do_not_keep_the_cluster_from_closing(api, cluster):
     waiting = asyncio.create_task(events(api, f"{MAPS}?watch=1&resourceVersion={cluster.store.version}", 1))
     await api.core.list_node()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         await cluster.close()
         (outcome,) = await asyncio.gather(waiting, return_exceptions=True)
     assert outcome == [] or isinstance(outcome, Exception)

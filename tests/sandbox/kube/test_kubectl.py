@@ -59,11 +59,11 @@ async def test_describe(kubectl):
 async def test_scale_and_rollout(kubectl, cluster):
     ran = await kubectl("scale", "deploy/frontend", "--replicas=3", "-n", STAGING)
     assert ran.out.strip() == "deployment.apps/frontend scaled"
-    ran = await kubectl("rollout", "status", "deploy/frontend", "-n", STAGING, "--timeout=25s")
+    ran = await kubectl("rollout", "status", "deploy/frontend", "-n", STAGING, "--timeout=60s")
     assert "successfully rolled out" in ran.out, ran.err
     assert cluster.store.get("deployments", STAGING, "frontend")["status"]["readyReplicas"] == 3
     assert (await kubectl("rollout", "restart", "deploy/frontend", "-n", STAGING)).code == 0
-    ran = await kubectl("rollout", "status", "deploy/frontend", "-n", STAGING, "--timeout=25s")
+    ran = await kubectl("rollout", "status", "deploy/frontend", "-n", STAGING, "--timeout=60s")
     assert "successfully rolled out" in ran.out, ran.err
     ran = await kubectl("rollout", "undo", "deploy/frontend", "-n", STAGING)
     assert "rolled back" in ran.out, ran.err
@@ -114,9 +114,9 @@ async def test_a_life_of_its_own(kubectl, cluster):
         ("label", "cm", "cm", "x=y", "-n", "demo"),
         ("annotate", "cm", "cm", "note=z", "-n", "demo"),
         ("set", "image", "deploy/web", "nginx=nginx:1.26", "-n", "demo"),
-        ("rollout", "status", "deploy/web", "-n", "demo", "--timeout=25s"),
-        ("wait", "--for=condition=complete", "job/once", "-n", "demo", "--timeout=25s"),
-        ("delete", "ns", "demo", "--timeout=25s"),
+        ("rollout", "status", "deploy/web", "-n", "demo", "--timeout=60s"),
+        ("wait", "--for=condition=complete", "job/once", "-n", "demo", "--timeout=60s"),
+        ("delete", "ns", "demo", "--timeout=60s"),
     ):
         ran = await kubectl(*words)
         assert ran.code == 0, (words, ran.err)
@@ -125,7 +125,7 @@ async def test_a_life_of_its_own(kubectl, cluster):
 
 async def test_drain_asks_the_budgets(kubectl, cluster):
     ran = await kubectl(
-        "drain", "lab-worker-1", "--ignore-daemonsets", "--force", "--timeout=20s", "--pod-selector=app=ledger-postgres"
+        "drain", "lab-worker-1", "--ignore-daemonsets", "--force", "--timeout=60s", "--pod-selector=app=ledger-postgres"
     )
     assert ran.code == 0, ran.err
     assert cluster.store.get("nodes", "", "lab-worker-1")["spec"]["unschedulable"] is True
