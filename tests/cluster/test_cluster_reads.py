@@ -220,6 +220,13 @@ async def test_a_workload_is_looked_at_as_far_as_there_is_something(ask: Ask, ad
     name = unique("web")
     await admin.create(at("apps/v1", "deployments", lab.namespace), deployment(name, replicas=2))
     place = {"namespace": lab.namespace, "workload": name}
+    if lab.controllers:
+
+        async def seen() -> bool:
+            made = await admin.read(at("apps/v1", "deployments", lab.namespace, name))
+            return bool((made.get("status") or {}).get("observedGeneration"))
+
+        assert await admin.until(seen)
     status = (await ask("rollout_status", **place, wait_s=2)).structured
     assert status["replicas"]["desired"] == 2
     found = (await ask("diagnose_workload", **place)).structured

@@ -52,7 +52,7 @@ class RoughServer:
         self.url = ""
         self.client: CallerClient | None = None
 
-    def api(self, *, timeout_s: float = 5.0, bytes_max: int = 1_000_000) -> ClusterApi:
+    def api(self, *, timeout_s: float = 30.0, bytes_max: int = 1_000_000) -> ClusterApi:
         """The worker's way in."""
         assert self.client is not None
         return ClusterApi("lab", self.client, timeout_s, bytes_max)

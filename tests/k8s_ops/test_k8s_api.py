@@ -312,7 +312,7 @@ async def test_a_log_that_breaks_off_gives_what_was_read(rough: RoughServer) -> 
 
     rough.handler = serve
     source = Source("shop", "p", "c", previous=False)
-    scan = await read_source(rough.api(timeout_s=0.5), source, LogQuery(tail=5, bytes_max=1_000_000))
+    scan = await read_source(rough.api(timeout_s=2.0), source, LogQuery(tail=5, bytes_max=1_000_000))
     assert [line.text for line in scan.lines] == ["one", "two"]
     assert scan.note is not None
     assert "broke off after 2 lines" in scan.note

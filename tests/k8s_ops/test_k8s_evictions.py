@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from opsbus.testing.waiting import until
 from opsbus_contracts import ErrorCode
 from opsbus_k8s_ops.app import build
+from opsbus_k8s_ops.draining import Drain
 from opsbus_k8s_ops.drainplan import Choice, budget_warnings, confirmed_version, objections, plan_drain, pod_changes
 from opsbus_k8s_ops.nodes import node_pod
 from opsbus_k8s_ops.tool_cordon import uncordon_undo
@@ -278,10 +280,18 @@ async def test_a_plan_of_the_most_pods_fits_an_answer(
 async def test_a_cancelled_drain_hears_what_it_asked(
     rough: RoughServer, run_worker: Any, caller: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("opsbus.call.GRACE_S", 20.0)
+    monkeypatch.setattr("opsbus.call.GRACE_S", 60.0)
     monkeypatch.setattr("opsbus_k8s_ops.tool_drain.TELL_S", 10.0)
     monkeypatch.setattr("opsbus_k8s_ops.draining.EVICTIONS_AT_ONCE", 1)
-    monkeypatch.setattr("opsbus_k8s_ops.draining.STOP_S", 5.0)
+    monkeypatch.setattr("opsbus_k8s_ops.draining.STOP_S", 30.0)
+    drains: list[Drain] = []
+
+    class Seen(Drain):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            drains.append(self)
+
+    monkeypatch.setattr("opsbus_k8s_ops.tool_drain.Drain", Seen)
     server, asked, let_go = Node(pod("a"), pod("b"), pod("c")), asyncio.Event(), asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -299,7 +309,7 @@ async def test_a_cancelled_drain_hears_what_it_asked(
         call = asyncio.create_task(caller.call("k8s", "drain_node", arguments, call_id=call_id))
         await asked.wait()
         await caller.cancel("k8s", call_id, "stop")
-        await asyncio.sleep(0.3)
+        await until(lambda: drains[0]._stopped, 30)
         let_go.set()
         reply = await call
     counts = reply.error.details["counts"]

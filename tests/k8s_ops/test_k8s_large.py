@@ -50,7 +50,7 @@ class Large:
 
     async def call(self, tool: str, arguments: dict[str, Any]) -> tuple[int, int]:
         """Bytes of the structured answer, and of the whole result."""
-        reply = await self.caller.call("k8s", tool, arguments, timeout_s=120)
+        reply = await self.caller.call("k8s", tool, arguments, deadline_s=110, timeout_s=120)
         assert reply.status == "ok", f"{tool}: {reply.body[:400]!r}"
         answer = json.dumps(json.loads(reply.body)["structuredContent"], separators=(",", ":"), ensure_ascii=False)
         return len(answer.encode()), len(reply.body)

@@ -138,9 +138,19 @@ class TestWatched:
         deployment["spec"]["replicas"] = 3
         template = deployment["spec"]["template"]
         template["metadata"].setdefault("annotations", {})["note"] = "rolled"
+
+        def cordon(closed: bool) -> None:
+            for node in estate.store.list("nodes"):
+                estate.store.update("nodes", {**node, "spec": {**node["spec"], "unschedulable": closed}})
+
+        def uncordon(message: Any) -> None:
+            if message.status is Status.PROGRESS:
+                cordon(closed=False)
+
+        cordon(closed=True)  # so that it does not end before it is watched
         estate.store.update("deployments", deployment)
         asked = {"namespace": "shop-staging", "workload": "frontend", "wait_s": 90}
-        options = {"progress": True, "deadline_s": 120.0, "timeout_s": 130.0}
+        options = {"progress": True, "deadline_s": 120.0, "timeout_s": 130.0, "on_message": uncordon}
         reply = await ask("rollout_status", options=options, **asked)
         assert (reply.structured["state"], reply.structured["timed_out"]) == ("complete", False)
         assert reply.structured["replicas"]["ready"] == 3
