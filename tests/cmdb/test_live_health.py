@@ -261,7 +261,9 @@ async def test_the_overlay_of_the_tools(bus: Bus, run_worker: Any, database_url:
         async def hear(message: Any) -> None:
             heard.append(json.loads(message.data)["data"]["uri"])
 
-        await (await bus.connect("operator")).subscribe("event.cmdb.resource_updated", cb=hear)
+        operator = await bus.connect("operator")
+        await operator.subscribe("event.cmdb.resource_updated", cb=hear)
+        await operator.flush()
         await monitoring.publish(*alert("alert_firing", now, fingerprint="nul", summary="a\0b"))
         await monitoring.publish(*alert("alert_firing", now, service="cart", severity="critical"))
 

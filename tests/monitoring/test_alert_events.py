@@ -124,8 +124,12 @@ async def test_it_can_be_switched_off(
     await post(alertmanager_url, "Slow")
     given = {**SOON, "alertmanager_url": alertmanager_url, "alert_watch": False}
     async with run_worker(build(), **given):
-        read = await caller.read("monitoring", "enterprise://monitoring/alerts")
-        assert "Slow" in read.result["contents"][0]["text"]
+
+        async def there() -> bool:
+            read = await caller.read("monitoring", "enterprise://monitoring/alerts")
+            return "Slow" in read.result["contents"][0]["text"]
+
+        await until(there, WITHIN_S)
         await asyncio.sleep(0.5)
     assert heard.said() == []
 
@@ -160,7 +164,7 @@ async def watch(rough: tuple[Rough, str], bus: Bus) -> AsyncIterator[Any]:
     made: list[tuple[AlertWatch, Alertmanager]] = []
 
     async def start(settle_s: float = 0.0) -> AlertWatch:
-        alertmanager = Alertmanager(rough[1], timeout_s=2.0)
+        alertmanager = Alertmanager(rough[1], timeout_s=WITHIN_S)
         client = await bus.connect("monitoring")
         one = AlertWatch(client, alertmanager, NOBODY, get_log("monitoring"), WatchMetrics(), settle_s)
         made.append((one, alertmanager))

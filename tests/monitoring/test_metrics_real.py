@@ -36,9 +36,11 @@ async def ask(start_prometheus: Any, run_worker: RunWorker, caller: Caller) -> A
 
     async with run_worker(build(), prometheus_url=url, alertmanager_url="", grafana_url=""):
         async with asyncio.timeout(90):
-            while (await call("get_rules", state=["firing", "broken"])).structured["page"]["total"] < 2 or (
-                await call("get_targets", health=["unknown"])
-            ).structured["items"]:
+            # Rules are evaluated one after the other: in the end there is one of each state.
+            while (
+                len((await call("get_rules")).structured["counts"]) < 5
+                or (await call("get_targets", health=["unknown"])).structured["items"]
+            ):
                 await asyncio.sleep(0.2)
         yield call
 

@@ -327,7 +327,7 @@ async def test_saving_tells_the_bus(ask: Any, bus: Any) -> None:
     await client.subscribe("event.monitoring.>", cb=keep)
     await client.flush()
     await confirmed(ask, **DASHBOARD)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         subjects = {await heard.get(), await heard.get()}
     assert subjects == {"event.monitoring.dashboard_saved", "event.monitoring.resource_updated"}
 

@@ -19,7 +19,7 @@ SILENCE = {
     "duration": "1h",
     "reason": "a rollback is under way",
 }
-TIMEOUT_S = 2.0
+TIMEOUT_S, PATIENT_S = 2.0, 30.0
 
 Fault = Callable[[web.Request, Callable[[], Awaitable[web.Response]]], Awaitable[web.StreamResponse | None]]
 
@@ -61,13 +61,16 @@ async def proxy(estate: Any, http: aiohttp.ClientSession) -> AsyncIterator[Proxy
 
 
 @pytest.fixture
-async def ask(estate: Any, proxy: Proxy, run_worker: RunWorker, caller: Caller) -> AsyncIterator[Any]:
+async def ask(
+    request: pytest.FixtureRequest, estate: Any, proxy: Proxy, run_worker: RunWorker, caller: Caller
+) -> AsyncIterator[Any]:
+    timeout_s = TIMEOUT_S if "[silent]" in request.node.name else PATIENT_S
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", proxy.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    where = {"alertmanager_url": f"http://127.0.0.1:{runner.addresses[0][1]}", "request_timeout_s": TIMEOUT_S}
+    where = {"alertmanager_url": f"http://127.0.0.1:{runner.addresses[0][1]}", "request_timeout_s": timeout_s}
 
     async def call(tool: str, **arguments: Any) -> Any:
         return await caller.call("monitoring", tool, arguments)
