@@ -180,7 +180,7 @@ def _messages(response: httpx.Response) -> list[dict[str, Any]]:
     return []
 
 
-async def until(condition: Callable[[], Any], timeout_s: float = 15.0) -> None:
+async def until(condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
     """Wait until the condition holds."""
     async with asyncio.timeout(timeout_s):
         while not condition():
@@ -229,7 +229,7 @@ AuditEvents = Callable[..., Awaitable[list[dict[str, Any]]]]
 def audit_events(bus: Bus) -> AuditEvents:
     """``await audit_events(2)``: data of all audit events, with ``subject`` and ``raw``, once there are as many."""
 
-    async def read(wanted: int = 0, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+    async def read(wanted: int = 0, timeout_s: float = 60.0) -> list[dict[str, Any]]:
         js = await bus.jetstream()
         async with asyncio.timeout(timeout_s):
             while (info := await js.stream_info("AUDIT")).state.messages < wanted:

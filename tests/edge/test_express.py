@@ -175,11 +175,11 @@ async def test_a_client_that_goes_away_cancels_the_call(running, run_worker: Run
             }
             body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
             headers = running.headers("tools/call", "demo_wait", "admin")
-            task = asyncio.create_task(client.post("/mcp", json=body, headers=headers, timeout=30))
-            await asyncio.wait_for(started.wait(), 10)
+            task = asyncio.create_task(client.post("/mcp", json=body, headers=headers, timeout=60))
+            await asyncio.wait_for(started.wait(), 30)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), 30)
 
 
 async def test_silence_makes_a_stream_with_comments(run_edge, run_worker: RunWorker) -> None:
@@ -227,7 +227,7 @@ async def test_a_client_that_does_not_read_is_given_up(running, run_worker: RunW
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         writer.write(f"POST /mcp HTTP/1.1\r\n{head}content-length: {len(body)}\r\n\r\n{body}".encode())
         await asyncio.wait_for(ended.wait(), 30)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while running.edge.pipeline.under_way:
                 await asyncio.sleep(0.01)
         writer.close()

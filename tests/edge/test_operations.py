@@ -18,7 +18,7 @@ from opsbus.testing.plugin import RunWorker
 from opsbus_edge.tracing import Tracing
 
 
-def demo() -> Worker:
+def demo(holding: asyncio.Event | None = None) -> Worker:
     worker = Worker("demo", version="1.0.0")
 
     @worker.tool(permission="demo:read", read_only=True)
@@ -27,6 +27,13 @@ def demo() -> Worker:
         if fail:
             raise ToolError(ErrorCode.NOT_FOUND, "no")
         return {"n": 1}
+
+    if holding is not None:
+
+        @worker.tool(permission="demo:read", read_only=True)
+        async def hold(ctx: Context) -> dict[str, int]:
+            await holding.wait()
+            return {"n": 1}
 
     @worker.resource("demo://things", name="things", permission="demo:read")
     async def things(ctx: Context) -> dict[str, int]:
@@ -108,6 +115,14 @@ async def test_a_trace_goes_from_the_client_through_the_edge_to_the_worker(runni
     assert node is edge, "the worker's span hangs below the edge's"
 
 
+async def takes_requests(url: str) -> bool:
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+            return (await http.get("/ready")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 async def test_the_process_drains_on_sigterm(bus: Bus, keys, run_worker: RunWorker, tmp_path, audit_events) -> None:
     ready = tmp_path / "ready.json"
     settings = keys.settings(bus)
@@ -118,30 +133,34 @@ async def test_the_process_drains_on_sigterm(bus: Bus, keys, run_worker: RunWork
     env |= {"OPSBUS_EDGE_HTTP_PORT": "0", "OPSBUS_READY_FILE": str(ready), "OPSBUS_LOG_FORMAT": "json"}
     command = (sys.executable, "-c", "from opsbus_edge.app import service; service.main()")
     process = await asyncio.create_subprocess_exec(*command, env=env, stderr=asyncio.subprocess.PIPE)
+    holding = asyncio.Event()
     try:
-        async with run_worker(demo()):
-            async with asyncio.timeout(30):
+        async with run_worker(demo(holding)):
+            async with asyncio.timeout(60):
                 while not ready.exists():
                     assert process.returncode is None
                     await asyncio.sleep(0.02)
             facts = json.loads(ready.read_text())
             assert facts["pid"] == process.pid
             headers = {"authorization": f"Bearer {keys.token()}"}
-            async with httpx.AsyncClient(base_url=facts["http_url"], headers=headers, timeout=20) as http:
-                async with asyncio.timeout(10):
-                    while "demo_look" not in (await http.get("/api/v1/tools")).text:
+            async with httpx.AsyncClient(base_url=facts["http_url"], headers=headers, timeout=60) as http:
+                async with asyncio.timeout(60):
+                    while "demo_hold" not in (await http.get("/api/v1/tools")).text:
                         await asyncio.sleep(0.02)
-                path = "/api/v1/tools/demo_look/execute"
-                calling = asyncio.create_task(http.post(path, json={"arguments": {"seconds": 1.0}}))
-                async with asyncio.timeout(10):
+                calling = asyncio.create_task(http.post("/api/v1/tools/demo_hold/execute", json={}))
+                async with asyncio.timeout(60):
                     while "opsbus_edge_calls_in_flight 1.0" not in (await http.get("/metrics")).text:
                         await asyncio.sleep(0.02)
                 process.send_signal(signal.SIGTERM)
-                since = time.monotonic()
+                async with asyncio.timeout(60):
+                    while await takes_requests(facts["http_url"]):
+                        await asyncio.sleep(0.02)
+                holding.set()
                 answer = await calling
+                since = time.monotonic()
                 assert answer.status_code == 200
                 assert answer.json()["structuredContent"] == {"n": 1}
-            assert await asyncio.wait_for(process.wait(), 20) == 0
+            assert await asyncio.wait_for(process.wait(), 60) == 0
             assert time.monotonic() - since < 15
         stages = [event["stage"] for event in await audit_events(2)]
         assert stages == ["requested", "completed"]
@@ -159,7 +178,7 @@ async def test_a_wrong_setting_ends_the_process_with_one_line() -> None:
     env = {**os.environ, "OPSBUS_EDGE_ALLOW_ANONYMOUS": "yes"}
     command = (sys.executable, "-c", "from opsbus_edge.app import main; main()")
     process = await asyncio.create_subprocess_exec(*command, env=env, stderr=asyncio.subprocess.PIPE)
-    _, stderr = await asyncio.wait_for(process.communicate(), 30)
+    _, stderr = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 2
     (line,) = stderr.decode().strip().splitlines()
     assert "allow_anonymous" in line
@@ -174,6 +193,6 @@ async def test_a_taken_port_ends_the_process_with_one_line(bus: Bus, keys, runni
     env["OPSBUS_LOG_LEVEL"] = "error"
     command = (sys.executable, "-c", "from opsbus_edge.app import main; main()")
     process = await asyncio.create_subprocess_exec(*command, env=env, stderr=asyncio.subprocess.PIPE)
-    _, stderr = await asyncio.wait_for(process.communicate(), 30)
+    _, stderr = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 2
     assert "Address already in use" in stderr.decode().strip().splitlines()[-1]

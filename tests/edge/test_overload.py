@@ -104,11 +104,12 @@ async def test_in_an_overload_who_waited_too_long_is_refused(monkeypatch: pytest
 
 
 async def test_refusals_take_turns_too_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admission, "REFUSED_WITHIN_S", 0.05)
+    monkeypatch.setattr(admission, "REFUSED_WITHIN_S", LONG_S)
     gate = Admission(1, LONG_S, Metrics())
     asked = [Asked(gate, "ada") for _ in range(5 * admission.TURN)]
     await turns(2)
     assert 0 < count(asked, "refused") <= 2 * admission.TURN
+    monkeypatch.setattr(admission, "REFUSED_WITHIN_S", 0.05)
     time.sleep(0.1)  # noqa: ASYNC251
     await turns(2)
     assert count(asked, "refused") == len(asked) - 1
@@ -264,7 +265,7 @@ async def flooded(running: Any, connections: int = 30) -> AsyncIterator[dict[int
 
     tasks = [asyncio.create_task(insist()) for _ in range(connections)]
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while statuses.get(503, 0) < 20 and not any(task.done() for task in tasks):
                 await asyncio.sleep(0.01)
         yield statuses
@@ -299,10 +300,10 @@ async def test_a_flood_is_refused_others_are_served_and_probes_answered(
             assert 'opsbus_edge_shed_total{why="' in (await running.http.get("/metrics")).text
             assert statuses.get(200, 0) > 0, "the flood itself gets what is left"
         assert set(statuses) == {200, 503}
-        assert slowest < 10
+        assert slowest < 30
         began = time.perf_counter()
         assert (await running.rest("POST", "/api/v1/tools/demo_look/execute", json={})).status_code == 200
-        assert time.perf_counter() - began < 10, "it is as before"
+        assert time.perf_counter() - began < 30, "it is as before"
     served = [event for event in await audit_events() if event["stage"] == "completed"]
     assert len(served) >= statuses[200] + 7, "what was answered is in the record"
     assert "shop.example" in served[0]["actor"]
@@ -372,12 +373,19 @@ async def test_who_does_not_wait_for_an_answer_is_cut_off_and_nothing_is_mixed_u
 
 
 async def test_an_edge_that_ends_tells_those_who_wait(run_edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, wait = asyncio.Event(), Admission.wait
+
+    def waiting(*given: Any) -> None:
+        wait(*given)
+        waits.set()
+
     async with run_edge() as running:
+        monkeypatch.setattr(Admission, "wait", waiting)
         monkeypatch.setattr(Admission, "_begin", lambda self, now: 0)  # the edge gets to nothing
         monkeypatch.setattr(Admission, "enters", lambda self: False)
         reader, writer = await asyncio.open_connection(*running.url.removeprefix("http://").split(":"))
         asked = asyncio.create_task(Raw(reader, writer).ask(rest(running)))
-        await asyncio.sleep(0.2)
+        await asyncio.wait_for(waits.wait(), 30)
         assert not asked.done()
     status, headers, _ = await asked
     assert (status, headers["connection"]) == (503, "close")

@@ -88,7 +88,7 @@ async def test_from_the_command_to_the_first_refusal_at_three_edges(
         with capsys.disabled():
             shown = ", ".join(f"{seconds * 1000:.0f} ms" for seconds in took)
             print(f"\nquarantine: command {(ended - began) * 1000:.0f} ms; first refusal at three edges after {shown}")
-        assert max(took) < 10
+        assert max(took) < 30
         assert (await edges[0].call("demo_look", role="admin")).result, "others go on"
         listed = await edges[1].mcp("tools/list", role="operator")
         assert listed.status == 403

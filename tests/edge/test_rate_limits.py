@@ -60,7 +60,7 @@ def test_a_wrong_rate_stops_the_start_with_a_line(text: str) -> None:
 async def test_three_edges_keep_one_rate_and_the_error_is_bounded(
     bus: Bus, run_edge: Any, run_worker: RunWorker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rate = rate_of("1200/minute burst 120")
+    rate = rate_of("300/minute burst 30")  # far below what a busy machine can ask for
     async with AsyncExitStack() as stack:
         edges = [await stack.enter_async_context(run_edge(rate_caller=rate.text)) for _ in range(3)]
         await stack.enter_async_context(run_worker(demo()))
@@ -69,10 +69,15 @@ async def test_three_edges_keep_one_rate_and_the_error_is_bounded(
         admitted = refused = 0
         began = time.monotonic()
         ends = began + 6.0
+        refused_at = {edge.url: 0.0 for edge in edges}
+
+        def limited() -> bool:
+            """Whether the rate is what holds them: a machine that is slower than it says nothing about the rate."""
+            return time.monotonic() - min(refused_at.values()) < 1.0
 
         async def client(edge: Any) -> None:
             nonlocal admitted, refused
-            while time.monotonic() < ends:
+            while time.monotonic() < ends or not limited():
                 answer = await edge.call("demo_look")
                 if "result" in answer.last:
                     admitted += 1
@@ -80,9 +85,11 @@ async def test_three_edges_keep_one_rate_and_the_error_is_bounded(
                     assert answer.error["code"] == -32006
                     assert answer.error["data"]["retry_after_ms"] > 0
                     refused += 1
+                    refused_at[edge.url] = time.monotonic()
                     await asyncio.sleep(0.005)
 
-        await asyncio.gather(*(client(edge) for edge in edges for _ in range(4)))
+        async with asyncio.timeout(90):
+            await asyncio.gather(*(client(edge) for edge in edges for _ in range(4)))
         took = time.monotonic() - began
     exact = rate.burst + rate.per_s * took
     below = 3 * held_max(rate)
@@ -165,11 +172,12 @@ async def test_without_the_bus_a_share_is_admitted(bus: Bus, share: float, admit
     leases = Leases(client, share)
     await (await bus.jetstream()).delete_stream("KV_LIMITS")
     rate = rate_of("20/second")
-    count, until = 0, time.monotonic() + 1.0
-    while time.monotonic() < until:
-        count += await leases.take("caller", "ada", rate) == 0.0
-        await asyncio.sleep(0.01)
-    assert count <= admitted * 3 + 2
+    count, began = 0, time.monotonic()
+    async with asyncio.timeout(30):
+        while time.monotonic() < began + 1.0 or count < min(1, admitted):
+            count += await leases.take("caller", "ada", rate) == 0.0
+            await asyncio.sleep(0.01)
+    assert count <= admitted * (2 + time.monotonic() - began) + 2
     assert count >= min(1, admitted)
     assert leases.failing
     await leases.stop()
@@ -196,9 +204,9 @@ async def test_load_is_shed_before_a_queue_grows(run_edge: Any, run_worker: RunW
 
 async def test_a_burst_at_the_start_is_no_flood(bus: Bus) -> None:
     leases = Leases(await bus.connect("edge"))
-    rate = rate_of("1000/hour")
+    rate, began = rate_of("1000/hour"), time.monotonic()
     taken = await asyncio.gather(*(leases.take("caller", "ada", rate) for _ in range(300)))
     assert taken == [0.0] * 300
     more = await asyncio.gather(*(leases.take("caller", "ada", rate) for _ in range(900)))
-    assert 695 <= more.count(0.0) <= 701
+    assert 695 <= more.count(0.0) <= 701 + (time.monotonic() - began) * rate.per_s
     await leases.stop()

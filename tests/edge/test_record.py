@@ -133,7 +133,7 @@ async def test_without_the_stream_writes_are_refused_unexecuted_and_reads_go_on(
         from opsbus.provision import provision
 
         await provision(js)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await running.ready()).status_code != 200:
                 await asyncio.sleep(0.05)
         assert (await running.call("demo_change", {"reason": "r"})).result["isError"] is False
@@ -177,7 +177,7 @@ async def test_the_buffer_is_bounded_and_then_calls_are_refused(run_edge, run_wo
 
 
 async def test_what_waits_is_stored_at_shutdown(run_edge, run_worker: RunWorker, audit_events) -> None:
-    async with run_worker(demo()), run_edge() as running:
+    async with run_worker(demo()), run_edge(drain_timeout_s=30) as running:
         await running.knows("demo_look")
         await asyncio.gather(*(running.call("demo_look") for _ in range(50)))
     assert len(await audit_events(100)) == 100
@@ -190,7 +190,7 @@ async def test_a_burst_is_stored_once_each_and_in_order(bus: Bus, audit_events) 
     await log.start()
     for number in range(3_000):
         log.write(Stage.REQUESTED, {"call": f"{number:032x}", "tool": "t"})
-    assert await log.close(20) == 0
+    assert await log.close(60) == 0
     info = await (await bus.jetstream()).stream_info("AUDIT")
     assert info.state.messages == 3_000
     js = await bus.jetstream()
@@ -213,7 +213,7 @@ async def test_a_cancelled_call_is_recorded_as_such(running, run_worker: RunWork
     async with run_worker(worker):
         await running.knows("demo_wait")
         task = asyncio.create_task(running.rest("POST", "/api/v1/tools/demo_wait/execute", json={}))
-        await asyncio.wait_for(started.wait(), 10)
+        await asyncio.wait_for(started.wait(), 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

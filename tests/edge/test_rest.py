@@ -109,6 +109,9 @@ async def test_no_worker_is_503_with_retry_after(running, run_worker: RunWorker)
     async with run_worker(demo()):
         await running.knows("demo_echo")
         entry = running.edge.catalog.tool("demo_echo")
+    async with asyncio.timeout(60):
+        while running.edge.catalog.tool("demo_echo") is not None:  # else its leaving takes away what is put there now
+            await asyncio.sleep(0.01)
     running.edge.catalog._merged.tools["demo_echo"] = entry  # as if its leaving had not been heard of yet
     answer = await running.rest("POST", "/api/v1/tools/demo_echo/execute", json={"arguments": {"text": "x"}})
     assert answer.status_code == 503
@@ -179,7 +182,7 @@ async def test_a_body_that_does_not_come_is_given_up(run_edge) -> None:
             f"POST /api/v1/tools/x/execute HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
             "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{".encode()
         )
-        head = await asyncio.wait_for(reader.readline(), 10)
+        head = await asyncio.wait_for(reader.readline(), 60)
         writer.close()
     assert b" 408 " in head
 
@@ -210,7 +213,7 @@ async def test_what_was_refused_is_shown_to_those_who_may_see_it(served, bus) ->
     nc = await bus.connect("billing")
     bucket: KeyValue = await nc.jetstream().key_value("CATALOG")
     await bucket.put("billing.billing-1", b"garbage")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not served.edge.catalog.refusals:
             await asyncio.sleep(0.01)
     answer = await served.rest("GET", "/api/v1/catalog/refusals")
@@ -221,7 +224,7 @@ async def test_what_was_refused_is_shown_to_those_who_may_see_it(served, bus) ->
     services = (await served.rest("GET", "/api/v1/catalog/services")).json()["services"]
     assert list(services) == ["demo"]
     js = await bus.jetstream()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await js.stream_info("EVENTS")).state.messages < 1:
             await asyncio.sleep(0.01)
     msg = await js.get_last_msg("EVENTS", "event.edge.catalog_refused")
@@ -272,7 +275,7 @@ async def test_the_face_keeps_to_its_description(served) -> None:
         )
         @given(case=operation.as_strategy())
         def each(case: Any) -> None:
-            case.call_and_validate(headers=headers, timeout=20, excluded_checks=[positive_data_acceptance])
+            case.call_and_validate(headers=headers, timeout=60, excluded_checks=[positive_data_acceptance])
 
         try:
             each()

@@ -63,14 +63,17 @@ def execute(running: Any, length: int) -> str:
 
 
 async def test_headers_that_do_not_come(run_edge) -> None:
-    async with run_edge(headers_timeout_s=0.3) as running:
-        for begun in ("G", "GET /live HTTP/1.1\r\n", HEAD, HEAD + "X-Slow: ", "\r\n"):
+    async with run_edge(headers_timeout_s=2) as running:
+
+        async def begins(begun: str) -> None:
             async with connected(running) as raw:
                 await raw.send(begun)
                 status, body = await raw.answer()
                 assert (status, body["error"]["code"]) == (408, "invalid_request"), begun
                 assert body["error"]["hint"]
                 assert await raw.ended() == b""
+
+        await asyncio.gather(*map(begins, ("G", "GET /live HTTP/1.1\r\n", HEAD, HEAD + "X-Slow: ", "\r\n")))
 
 
 async def test_a_connection_that_never_speaks_ends(run_edge) -> None:
@@ -80,7 +83,7 @@ async def test_a_connection_that_never_speaks_ends(run_edge) -> None:
 
 async def test_a_trickle_is_no_progress(run_edge) -> None:
     """A byte now and then does not wind the clock back: the limit is for all headers together."""
-    async with run_edge(headers_timeout_s=0.5) as running, connected(running) as raw:
+    async with run_edge(headers_timeout_s=2) as running, connected(running) as raw:
         trickle = asyncio.create_task(_trickle(raw))
         status, _ = await raw.answer()
         trickle.cancel()
@@ -95,14 +98,17 @@ async def _trickle(raw: Raw) -> None:
 
 
 async def test_the_second_request_of_a_connection_is_waited_for_no_longer(run_edge) -> None:
-    async with run_edge(headers_timeout_s=0.5) as running:
-        for begun in (HEAD, "\r\n"):
+    async with run_edge(headers_timeout_s=2) as running:
+
+        async def begins(begun: str) -> None:
             async with connected(running) as raw:
                 await raw.send(HEAD + "\r\n")
                 assert (await raw.answer())[0] == 200
                 await raw.send(begun)
                 assert (await raw.answer())[0] == 408
                 assert await raw.ended() == b""
+
+        await asyncio.gather(*map(begins, (HEAD, "\r\n")))
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/api/v1/tools/x/execute", "/nothing"])

@@ -121,7 +121,7 @@ async def known(served: Served, tool: str = "test_simple_text") -> None:
     changed = asyncio.Event()
     stop = served.edge.catalog.subscribe(lambda _: changed.set())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while served.edge.catalog.tool(tool) is None:
                 await changed.wait()
                 changed.clear()

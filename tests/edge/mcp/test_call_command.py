@@ -146,7 +146,7 @@ async def test_a_person_is_asked(served, make_token, typed, code, words):
             sys.executable, "-m", "opsbus", "call", "test_input_required_result_elicitation", env=environment,
             stdin=terminal, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while b"What is your name?" not in await process.stderr.readline():
                 pass
             if typed:

@@ -6,7 +6,9 @@ import json
 import pytest
 from mcp.shared.exceptions import MCPError
 
+from opsbus import tasks
 from opsbus_contracts.calls import Header
+from opsbus_contracts.catalog import CATALOG_TTL_S
 from opsbus_contracts.errors import ErrorBody, Executed
 from opsbus_edge.mcp_face.results import checked, for_era
 
@@ -123,6 +125,16 @@ class RawWorker:
         }
         kv = await js.key_value("CATALOG")
         await kv.put(f"{self._service}.{self._service}-1", json.dumps(manifest).encode())
+        self._beating = asyncio.create_task(self._beat(kv, json.dumps(manifest).encode()))
+
+    async def _beat(self, kv, said):
+        """What is said once is forgotten after CATALOG_TTL_S, in the middle of a test on a busy machine."""
+        while True:
+            await asyncio.sleep(CATALOG_TTL_S / 4)
+            await kv.put(f"{self._service}.{self._service}-1", said)
+
+    async def stop(self):
+        await tasks.end(self._beating)
 
     async def _answer(self, msg):
         headers = {
@@ -150,6 +162,7 @@ async def raw_worker(bus, run_edge, wait_known):
         await worker.start((await bus.connect("demo")).jetstream(), [LIST_TOOL])
         await wait_known(served, "demo_odd")
         yield worker, served
+        await worker.stop()
 
 
 BAD = [
@@ -221,7 +234,7 @@ async def test_a_worker_that_never_stops_asking_is_stopped(raw_worker, connect):
 
         return ListRootsResult(roots=[])
 
-    async with asyncio.timeout(20), connect(served.mcp_url, mode="legacy", list_roots_callback=roots) as client:
+    async with asyncio.timeout(60), connect(served.mcp_url, mode="legacy", list_roots_callback=roots) as client:
         result = await client.call_tool("demo_odd")
         assert "20 rounds" in result.content[0].text
 

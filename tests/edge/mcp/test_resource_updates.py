@@ -188,14 +188,16 @@ async def test_what_every_instance_says_outside_of_calls_is_told_at_every_edge(
             for uri in (ONE, TWO):
                 await old.subscribe_resource(uri)
         began = asyncio.get_running_loop().time()
-        await asyncio.gather(*(worker.events.emit("resource_updated", {"uri": ONE}, ONE) for worker in workers))
-        took = asyncio.get_running_loop().time() - began
+        for _ in range(10):
+            await asyncio.gather(*(worker.events.emit("resource_updated", {"uri": ONE}, ONE) for worker in workers))
         for each in heard:
             await each.wait(ONE)
         await asyncio.sleep(0.6)
         await workers[0].events.emit("resource_updated", {"uri": TWO}, TWO)
         for each in heard:
             await each.wait(TWO)
+        took = asyncio.get_running_loop().time() - began
+        for each in heard:
             assert each.uris.count(ONE) <= 2 + took / 0.5
 
 
@@ -220,13 +222,13 @@ async def test_what_is_said_often_is_told_seldom_and_at_the_end_once_more(edge, 
             await client.subscribe_resource(uri)
         began = asyncio.get_running_loop().time()
         await touch(client, ONE, times=200)
-        took = asyncio.get_running_loop().time() - began
         await heard.wait(ONE)
         async with asyncio.timeout(WAIT_S):
             while heard.uris.count(ONE) < 2:  # what came while it rested is not lost
                 await asyncio.sleep(0.05)
         await touch(client, TWO)
         await heard.wait(TWO)
+        took = asyncio.get_running_loop().time() - began
         assert 2 <= heard.uris.count(ONE) <= 3 + took / 0.5
 
 
@@ -338,6 +340,10 @@ async def test_nothing_is_told_to_a_proof_that_holds_no_more(
             told = len(old.lines), len(new.lines)
             await keys.revoke(apikeys.parse(key).id, "leaked")
             await asyncio.wait_for(old.over.wait(), WAIT_S)
+            for edge in (one, two):  # the one that ended the stream may have heard of it before the other
+                async with asyncio.timeout(WAIT_S):
+                    while (await client.http.get(f"{edge.url}/api/v1/tools", headers=proof)).status_code != 401:
+                        await asyncio.sleep(0.02)
             await touch(admin, ONE)
             await asyncio.wait_for(new.over.wait(), WAIT_S)
             later = old.lines[told[0] :] + new.lines[told[1] :]

@@ -36,7 +36,7 @@ async def test_get_stream_and_questions_pass_through_another_edge(two, connect, 
     headers = client.session_headers(session)
     call = {"jsonrpc": "2.0", "id": 5, "method": "tools/call"}
     call["params"] = {"name": "test_input_required_result_elicitation", "arguments": {}}
-    async with asyncio.timeout(15), client.http.stream("POST", other.mcp_url, json=call, headers=headers) as stream:
+    async with asyncio.timeout(60), client.http.stream("POST", other.mcp_url, json=call, headers=headers) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         assert stream.headers["mcp-session-id"] == session
         async for line in stream.aiter_lines():
@@ -50,7 +50,7 @@ async def test_get_stream_and_questions_pass_through_another_edge(two, connect, 
             elif message.get("id") == 5:
                 assert message["result"]["content"][0]["text"] == "Hello, Ada!"
                 break
-    async with asyncio.timeout(15), client.http.stream("GET", other.mcp_url, headers=headers) as stream:
+    async with asyncio.timeout(60), client.http.stream("GET", other.mcp_url, headers=headers) as stream:
         assert stream.status_code == 200
         await client.call(one.mcp_url, session, "test_trigger_tool_change", 6)
         async for line in stream.aiter_lines():
@@ -100,7 +100,7 @@ async def test_the_owner_checks_the_credentials_again(two, raw, bus):
     ]
     headers = {"Opsbus-Http": json.dumps(head), "Opsbus-Call": "0" * 32}
     await nc.publish(f"edge.{one.edge.instance}.session", b"{}", reply=inbox, headers=headers)
-    first = await subscription.next_msg(5)
+    first = await subscription.next_msg(30)
     assert json.loads(first.headers["Opsbus-Http"])["status"] == 401
 
 
@@ -144,7 +144,7 @@ async def test_events_of_one_session_are_not_replayed_to_another(served, raw):
     for client, session in ((ada, hers), (bob, his)):
         for event_id in ("1", "2", "3", "99", "x", "-1", "9" * 30):
             headers = client.session_headers(session) | {"Last-Event-ID": event_id}
-            async with asyncio.timeout(5), client.http.stream("GET", served.mcp_url, headers=headers) as stream:
+            async with asyncio.timeout(30), client.http.stream("GET", served.mcp_url, headers=headers) as stream:
                 lines = []
                 async for line in stream.aiter_lines():
                     lines.append(line)
@@ -172,7 +172,7 @@ async def test_a_client_that_goes_away_is_noticed_by_the_owner(two, raw):
     session = await client.initialize(one.mcp_url)
     headers = client.session_headers(session)
     for _ in range(3):  # a stream that were not ended would be a conflict: one per session
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 async with client.http.stream("GET", other.mcp_url, headers=headers) as stream:
                     if stream.status_code == 200:
@@ -182,13 +182,16 @@ async def test_a_client_that_goes_away_is_noticed_by_the_owner(two, raw):
 
 
 async def test_a_session_left_alone_ends(run_edge, raw):
-    async with run_edge(session_idle_s=0.2) as served:
+    async with run_edge(session_idle_s=2) as served:
         client = raw()
         session = await client.initialize(served.mcp_url)
         ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
         assert (await client.post(served.mcp_url, session, ping)).status_code == 200
-        await asyncio.sleep(0.5)
-        assert (await client.post(served.mcp_url, session, ping)).status_code == 404
+        idle_s = 2.5
+        while (await client.post(served.mcp_url, session, ping)).status_code != 404:  # which begins its time anew
+            assert idle_s < 30
+            await asyncio.sleep(idle_s)
+            idle_s *= 2
 
 
 @pytest.mark.parametrize("drains", [0, 1], ids=["owner", "other"])
@@ -196,7 +199,7 @@ async def test_a_stream_through_another_edge_ends_when_either_drains(two, raw, d
     client = raw()
     session = await client.initialize(two[0].mcp_url)
     headers = client.session_headers(session)
-    async with asyncio.timeout(10), client.http.stream("GET", two[1].mcp_url, headers=headers) as stream:
+    async with asyncio.timeout(30), client.http.stream("GET", two[1].mcp_url, headers=headers) as stream:
         assert stream.status_code == 200
         two[drains].edge.drain.set()
         assert [line async for line in stream.aiter_lines() if line.startswith("data")] == []
@@ -219,7 +222,7 @@ async def test_a_dead_owner_s_session_is_not_found_and_a_new_one_works(run_edge,
         assert "result" in await client.call(served.mcp_url, session, "test_simple_text")
         dying.signal(signal.SIGKILL)
         ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-        async with asyncio.timeout(SILENCE_MAX_S + 5):
+        async with asyncio.timeout(SILENCE_MAX_S + 30):
             response = await client.post(served.mcp_url, session, ping)
         assert response.status_code == 404
         assert "hint" in response.json()["error"]["data"]
@@ -248,13 +251,13 @@ async def test_an_owner_that_falls_silent_in_mid_call_leaves_the_truth(
         await wait_known(served, "demo_write")
         session = await client.initialize(dying.mcp_url)
         call = asyncio.create_task(client.call(served.mcp_url, session, "demo_write"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await started.wait()
         dying.signal(signal.SIGSTOP)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             answer = await call
         assert answer["result"]["isError"] is True
         assert answer["result"]["structuredContent"]["error"]["code"] == "outcome_unknown"
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             ping = await client.post(served.mcp_url, session, {"jsonrpc": "2.0", "id": 1, "method": "ping"})
         assert ping.status_code == 404

@@ -89,7 +89,7 @@ async def test_who_it_is_comes_from_the_settings(environment, fixtures, mode):
 async def test_it_ends_when_its_client_does(environment, fixtures):
     process = await start(environment)
     process.stdin.close()
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
     assert await process.stdout.read() == b""
 
 
@@ -103,16 +103,16 @@ async def test_garbage_does_not_stop_it(environment, fixtures):
         json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}).encode(),
     ]
     process.stdin.write(b"\n".join(lines) + b"\n")
-    answer = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+    answer = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
     assert answer["id"] == 1
     assert answer["result"]["serverInfo"]["name"] == "opsbus"
     process.stdin.close()
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 async def test_without_a_bus_it_says_what_to_do(tmp_path):
     process = await start({"PATH": os.environ["PATH"]}, "--data", str(tmp_path / "nothing"))
-    _, error = await asyncio.wait_for(process.communicate(), 20)
+    _, error = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 2
     assert b"no platform runs in" in error
     assert b"opsbus up" in error
@@ -138,10 +138,10 @@ async def test_a_person_is_told_what_it_is_for(environment, fixtures):
             sys.executable, *COMMAND, env=environment, stdin=terminal, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        line = await asyncio.wait_for(process.stderr.readline(), 20)
+        line = await asyncio.wait_for(process.stderr.readline(), 60)
         assert b"speaks MCP" in line
         process.terminate()
-        await asyncio.wait_for(process.communicate(), 20)
+        await asyncio.wait_for(process.communicate(), 60)
     finally:
         os.close(person)
         os.close(terminal)

@@ -211,7 +211,6 @@ async def test_listeners_are_told_that_a_task_s_edge_has_died(run_edge, long, wa
     """Nobody says so on the bus: the edge that listens looks."""
     monkeypatch.setattr(streams, "LOOK_EVERY_S", 0.2)
     monkeypatch.setattr(runner, "BEAT_S", 0.2)
-    monkeypatch.setattr(store, "DEAD_AFTER_S", 2.0)
     now, id = store.now_ms(), "4" * 40
     gone = store.TaskStore(await bus.connect("edge"), "edge-gone", TaskSeal())
     async with run_edge(**SOON) as stays:
@@ -231,6 +230,7 @@ async def test_listeners_are_told_that_a_task_s_edge_has_died(run_edge, long, wa
         await gone.create(task_digest(id), task)
         async with Told(lines, raw("ada"), stays.mcp_url, [id]) as told:
             await told.task("working")
+            monkeypatch.setattr(store, "DEAD_AFTER_S", 0.5)
             ended = await told.task("failed")
             assert ended["error"]["data"]["code"] == "outcome_unknown"
             assert "died" in ended["statusMessage"]

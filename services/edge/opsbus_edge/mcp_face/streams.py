@@ -131,6 +131,8 @@ class Streams:
         """
         meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
         stream = await self._opened(ctx, params.notifications)
+        if self._face.edge.drain.is_set():
+            stream.close()  # it came when those that were open had been closed
         try:
             acknowledged = SubscriptionsAcknowledgedNotificationParams(notifications=stream.honoured, _meta=meta)
             await self._send(ctx, SubscriptionsAcknowledgedNotification(params=acknowledged))
