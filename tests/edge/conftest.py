@@ -53,6 +53,7 @@ class Keys:
             "jwt_secret_files": [self.folder / "hs256.key"],
             "seal_key_file": self.folder / "seal.key",
             "drain_timeout_s": 3.0,
+            "audit_timeout_s": 10.0,  # more than a busy machine takes
         }
 
     def token(self, role: str = "admin", sub: str | None = None, **claims: Any) -> str:

@@ -11,9 +11,15 @@ from pydantic import ValidationError
 from opsbus import Context, Worker
 from opsbus.testing.bus import Bus
 from opsbus.testing.plugin import RunWorker
-from opsbus_edge.limits import Leases, rate_of
+from opsbus_edge.limits import Leases, rate_of, shared
 from opsbus_edge.limits.leases import held_max
 from opsbus_edge.settings import EdgeSettings
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine's bus is slow, and not away."""
+    monkeypatch.setattr(shared, "TIMEOUT_S", 30.0)
 
 
 def demo(holding: asyncio.Event | None = None) -> Worker:

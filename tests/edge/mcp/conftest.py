@@ -89,6 +89,7 @@ def run_edge(bus: Bus, tmp_path: Path) -> RunEdge:
                 "jwt_secret_files": [tmp_path / "jwt.secret"],
                 "http_port": 0,
                 "drain_timeout_s": 2,
+                "audit_timeout_s": 10,
             }
             | more
         )
@@ -353,6 +354,7 @@ def spawn_edge(bus: Bus, run_edge: RunEdge, tmp_path: Path) -> Callable[..., Pro
         "OPSBUS_EDGE_SEAL_KEY_FILE": str(tmp_path / "seal.key"),
         "OPSBUS_EDGE_JWT_SECRET_FILES": json.dumps([str(tmp_path / "jwt.secret")]),
         "OPSBUS_EDGE_HTTP_PORT": "0",
+        "OPSBUS_EDGE_AUDIT_TIMEOUT_S": "10",
         "OPSBUS_LOG_LEVEL": "warning",
     }
     numbers = itertools.count()
