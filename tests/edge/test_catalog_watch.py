@@ -75,7 +75,7 @@ async def test_one_that_dies_without_a_word_leaves_within_its_time(bus: Bus) -> 
     await bucket.put("demo.demo-1", json.dumps(manifest).encode())
     await watch.start()
     try:
-        assert list(catalog.services()) == ["demo"]
+        await wait_for(lambda: list(catalog.services()) == ["demo"])
         await wait_for(lambda: not catalog.services())
         assert time.monotonic() - since > CATALOG_TTL_S / 2
     finally:

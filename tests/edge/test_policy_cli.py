@@ -4,14 +4,17 @@ import asyncio
 import json
 import os
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.js import JetStreamContext
 
 from opsbus import Context, Worker
 from opsbus.testing.bus import Bus
 from opsbus.testing.plugin import RunWorker
+from opsbus_edge.commands import policy_replay
 
 NEW = """\
 roles:
@@ -65,7 +68,7 @@ async def policy(bus: Bus | None, *words: str) -> tuple[int, str, str]:
         sys.executable, "-m", "opsbus", "policy", *words,
         env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    out, err = await asyncio.wait_for(child.communicate(), 60)
+    out, err = await asyncio.wait_for(child.communicate(), 90)
     assert b"Traceback" not in out + err
     return child.returncode or 0, out.decode(), err.decode()
 
@@ -141,6 +144,24 @@ async def test_a_new_policy_is_tried_on_what_was_done(bus: Bus, edge_with_calls:
     assert "was first.yaml:2 operator allow demo:write; would be default deny" in out
     assert "3 would change" in out
     assert "1 could not be decided on again" in err
+
+
+async def test_what_the_server_has_sent_and_is_not_here_yet_is_read(
+    bus: Bus, edge_with_calls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    js = await bus.jetstream("auditor")
+    info = JetStreamContext.PushSubscription.consumer_info
+
+    async def all_sent(subscription: Any) -> Any:
+        while (found := await info(subscription)).num_pending:
+            await asyncio.sleep(0.01)
+        return found
+
+    monkeypatch.setattr(JetStreamContext.PushSubscription, "consumer_info", all_sent)
+    monkeypatch.setattr(JetStreamContext.PushSubscription, "pending_msgs", 0)
+    since = datetime.now(UTC) - timedelta(hours=1)
+    assert len([event async for event in policy_replay._events(js, since)]) == 9
+    assert [event async for event in policy_replay._events(js, datetime.now(UTC))] == []
 
 
 async def test_the_same_policy_changes_nothing(bus: Bus, edge_with_calls: Any) -> None:

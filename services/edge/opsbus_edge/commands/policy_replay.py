@@ -29,6 +29,7 @@ from opsbus_edge.gates.policy.judge import judge
 
 IDENTITY = "auditor"
 CONNECT_S = 8.0
+ANSWER_WITHIN_S = 30.0
 CHANGES_MAX = 1_000
 """Changes told apart; the calls of further ones are counted."""
 _HIDDEN = ("[redacted", "[nested too deep]")
@@ -156,8 +157,11 @@ async def _events(js: JetStreamContext, since: datetime) -> AsyncIterator[AuditE
     config = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_TIME, opt_start_time=since)
     subscription = await js.subscribe("audit.edge.*", stream=AUDIT.name, config=config, ordered_consumer=True)
     try:
-        while (await subscription.consumer_info()).num_pending or subscription.pending_msgs:
-            message = await subscription.next_msg(timeout=5)
+        info = await subscription.consumer_info()
+        # What is sent is pending no more, and may not be here yet.
+        sent = info.delivered.consumer_seq if info.delivered is not None else 0
+        while info.num_pending or sent:
+            message = await subscription.next_msg(timeout=ANSWER_WITHIN_S)
             try:
                 yield AuditEvent.model_validate_json(message.data)
             except ValidationError:
