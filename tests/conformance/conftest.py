@@ -122,11 +122,11 @@ def start_edge(bus: Bus, tmp_path: Path) -> Callable[..., AbstractAsyncContextMa
 
 @pytest.fixture
 async def edge_url(run_worker: Any, start_edge: Callable[..., AbstractAsyncContextManager[str]]) -> AsyncIterator[str]:
-    """An edge with the fixture workers; it lets clients poll for what takes over half a second."""
+    """An edge with the fixture workers; it lets clients poll for what takes over a second."""
     async with AsyncExitStack() as stack:
         for name in ("fixtures_worker", "json_worker"):
             await stack.enter_async_context(run_worker(load_worker(name).worker))
-        yield await stack.enter_async_context(start_edge(sse_poll_after_s=0.5))
+        yield await stack.enter_async_context(start_edge(sse_poll_after_s=1.0))
 
 
 @pytest.fixture

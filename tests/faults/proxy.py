@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from opsbus.testing.ports import free_port
+
 _HOP = frozenset({"host", "connection", "transfer-encoding", "content-length", "content-encoding", "keep-alive"})
 _PAGE = "<!doctype html><title>Sign in</title><form>...</form>"
 
@@ -27,7 +29,7 @@ class FaultProxy:
         self._certificate = certificate
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
-        self.port = 0
+        self.port = free_port()
         self.fault = ""
         self.only = ""
         self.asked = 0
@@ -37,14 +39,13 @@ class FaultProxy:
         return f"{'https' if self._certificate else 'http'}://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Listens; on the same port as before, once it has one."""
+        """Listens; on the same port as before."""
         app = web.Application(client_max_size=1 << 26)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._certificate, reuse_address=True)
         await site.start()
-        self.port = self._runner.addresses[0][1]
         self._session = aiohttp.ClientSession(auto_decompress=False)
 
     async def stop(self) -> None:

@@ -31,7 +31,10 @@ from opsbus_sandbox.app import Estate, serve
 
 FAULTS = ("slow", "gone", "reset", "429", "500", "502", "503", "html", "other JSON", "no JSON", "truncated")
 CODES = {"backend_unavailable", "backend_error"}
-TIMEOUT_S = 1.0
+TIMEOUT_S = 5.0
+"""Longer than a slow machine needs for a request to a backend that is well."""
+SHORT_S = 1.0
+"""For the table, which waits for it again and again."""
 KEY = "k" * 32
 
 
@@ -128,13 +131,19 @@ async def run(upstream: Estate, run_worker: RunWorker, caller: Caller, tmp_path:
     """Starts a case's worker behind a proxy."""
     async with AsyncExitStack() as stack:
 
-        async def start(name: str, certificate: Any = None, authority: Path | None = None, **more: Any) -> Broken:
+        async def start(
+            name: str,
+            certificate: Any = None,
+            authority: Path | None = None,
+            timeout_s: float = TIMEOUT_S,
+            **more: Any,
+        ) -> Broken:
             case = CASES[name]
             urls = {"Kubernetes": upstream.kube_url, "Prometheus": upstream.prometheus_url}
             proxy = FaultProxy(urls.get(name) or await cmdb_server(tmp_path, stack), certificate)
             await proxy.start()
             stack.push_async_callback(proxy.stop)
-            worker, settings = worker_of(name, upstream, proxy.url, tmp_path, authority)
+            worker, settings = worker_of(name, upstream, proxy.url, tmp_path, authority, timeout_s)
             runtime = await stack.enter_async_context(run_worker(worker, **(settings | more)))
             return Broken(case, proxy, caller, runtime)
 
@@ -142,18 +151,18 @@ async def run(upstream: Estate, run_worker: RunWorker, caller: Caller, tmp_path:
 
 
 def worker_of(
-    name: str, estate: Estate, url: str, folder: Path, authority: Path | None
+    name: str, estate: Estate, url: str, folder: Path, authority: Path | None, timeout_s: float
 ) -> tuple[Worker, dict[str, Any]]:
     match name:
         case "Kubernetes":
             path = kubeconfig(folder, estate, url, authority)
-            options = {"kubeconfig": str(path), "contexts": ["lab"], "request_timeout_s": TIMEOUT_S}
+            options = {"kubeconfig": str(path), "contexts": ["lab"], "request_timeout_s": timeout_s}
             return opsbus_k8s_ops.app.build(), options | {"impersonate": False, "watch": False}
         case "Prometheus":
-            options = {"prometheus_url": url, "alertmanager_url": estate.alertmanager_url, "query_timeout_s": TIMEOUT_S}
+            options = {"prometheus_url": url, "alertmanager_url": estate.alertmanager_url, "query_timeout_s": timeout_s}
             return opsbus_monitoring.app.build(), options
         case _:
-            return opsbus_cmdb.app.build(), {"url": url, "api_key": KEY, "timeout_s": TIMEOUT_S}
+            return opsbus_cmdb.app.build(), {"url": url, "api_key": KEY, "timeout_s": timeout_s}
 
 
 async def broken_call(running: Broken, fault: str) -> tuple[Reply, float]:
@@ -175,9 +184,8 @@ def examined(running: Broken, fault: str, reply: Reply) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", list(CASES))
 async def test_every_kind_of_fault(name: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    running = await run(name)
-    reply = await running.call(running.case.read)
-    assert reply.status == "ok", reply.body
+    running = await run(name, timeout_s=SHORT_S)
+    await running.well_again()
     for fault in FAULTS:
         if fault == "gone":
             await running.proxy.stop()
@@ -207,7 +215,8 @@ async def test_every_kind_of_fault(name: str, run: Run, capsys: pytest.CaptureFi
 @pytest.mark.parametrize("name", list(CASES))
 @pytest.mark.parametrize("fault", ["503", "slow"])
 async def test_other_tools_go_on(name: str, fault: str, run: Run) -> None:
-    running = await run(name)
+    of_another_backend = not CASES[name].broken
+    running = await run(name, timeout_s=SHORT_S if of_another_backend else TIMEOUT_S)
     running.proxy.fault, running.proxy.only = fault, running.case.broken
     examined(running, fault, await running.call(running.case.read))
     reply = await running.call(running.case.other)
@@ -251,7 +260,7 @@ async def seconds_until_told(bus: Bus, image: str) -> float:
 
 async def test_a_stale_watch(upstream: Estate, bus: Bus, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """The connection stands and lets nothing through: the worker gives it up, lists, and tells what it missed."""
-    bound_s = 2.0
+    bound_s = 6.0
     running = await run("Kubernetes", watch=True, watch_stale_s=bound_s)
     changed(upstream, "shop/cart:before")
     healthy_s = await seconds_until_told(bus, "shop/cart:before")
@@ -261,7 +270,7 @@ async def test_a_stale_watch(upstream: Estate, bus: Bus, run: Run, capsys: pytes
     for tool in (running.case.read, running.case.other):
         assert (await running.call(tool)).status == "ok", "other tools are unharmed"
     stale_s = await seconds_until_told(bus, "shop/cart:missed")
-    assert stale_s < bound_s + 20, "noticed within the bound"
+    assert stale_s < bound_s + 30, "noticed within the bound"
     running.proxy.fault = ""
     changed(upstream, "shop/cart:after")
     well_s = await seconds_until_told(bus, "shop/cart:after")
