@@ -95,6 +95,25 @@ async def ask(estate: Estate, run_worker: RunWorker, caller: Caller) -> AsyncIte
         yield call
 
 
+async def all_pages(ask: Ask, tool: str, key: str, limit: int) -> tuple[list[str], dict[str, Any]]:
+    """A field of every row, read page by page, and the answer in one page.
+
+    The estate's alerts come and go every few seconds: it is read again until none did meanwhile.
+    """
+    async with asyncio.timeout(60):
+        while True:
+            whole = (await ask(tool)).structured
+            seen, cursor = [], None
+            while True:
+                page = (await ask(tool, limit=limit, cursor=cursor)).structured
+                seen += [row[key] for row in page["items"]]
+                cursor = page["page"]["next_cursor"]
+                if cursor is None:
+                    break
+            if [row[key] for row in (await ask(tool)).structured["items"]] == [row[key] for row in whole["items"]]:
+                return seen, whole
+
+
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """A plain client, to arrange things behind the worker's back."""

@@ -16,6 +16,8 @@ from opsbus_monitoring.cardinality import SERIES_READ_MAX
 from opsbus_monitoring.metrics import metrics_of, search
 from opsbus_monitoring.tool_targets import masked
 
+from .conftest import all_pages
+
 BUDGET = 24_000
 
 
@@ -147,14 +149,8 @@ async def test_rules_of_the_estate(ask: Any) -> None:
     assert (wrong.code, wrong.did_you_mean[0]) == (ErrorCode.NOT_FOUND, "CheckoutHighErrorRate")
     assert (await ask("get_rules", group="esate")).error.did_you_mean == ["estate"]
     assert (await ask("get_rules", name="checkouthigherror")).structured["page"]["total"] == 1
-    seen, cursor = [], None
-    while True:
-        page = (await ask("get_rules", limit=3, cursor=cursor)).structured
-        seen += [row["name"] for row in page["items"]]
-        cursor = page["page"]["next_cursor"]
-        if cursor is None:
-            break
-    assert seen == [row["name"] for row in found["items"]]
+    seen, whole = await all_pages(ask, "get_rules", "name", limit=3)
+    assert seen == [row["name"] for row in whole["items"]]
 
 
 async def test_no_targets_is_an_answer(ask: Any) -> None:

@@ -12,6 +12,8 @@ from jsonschema import Draft202012Validator
 from opsbus_contracts import ErrorCode, Status
 from opsbus_monitoring.app import build
 
+from .conftest import all_pages
+
 CHECKOUT = 'sum(rate(http_requests_total{namespace="shop",service="checkout"}[5m]))'
 
 
@@ -153,14 +155,8 @@ async def test_alerts_by_group_matcher_and_severity(ask: Any) -> None:
 
 
 async def test_alerts_in_pages(ask: Any) -> None:
-    seen, cursor = [], None
-    while True:
-        page = (await ask("get_alerts", limit=2, cursor=cursor)).structured
-        seen += [row["fingerprint"] for row in page["items"]]
-        cursor = page["page"]["next_cursor"]
-        if cursor is None:
-            break
-    assert len(seen) == len(set(seen)) == page["page"]["total"]
+    seen, whole = await all_pages(ask, "get_alerts", "fingerprint", limit=2)
+    assert len(seen) == len(set(seen)) == whole["page"]["total"]
     assert (await ask("get_alerts", cursor="x")).error.code is ErrorCode.INVALID_ARGUMENTS
     assert (await ask("get_alerts", matchers=["severity"])).error.code is ErrorCode.INVALID_ARGUMENTS
     assert (await ask("get_alerts", state=["loud"])).error.code is ErrorCode.INVALID_ARGUMENTS
