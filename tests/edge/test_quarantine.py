@@ -224,6 +224,7 @@ async def test_wrong_fields_are_refused(bus: Bus, target: str, reason: str) -> N
         await (await store(bus)).add(Kind.TOOL, target, reason, None)
 
 
+@pytest.mark.timeout(300)  # nine processes one after the other
 async def test_at_the_terminal(bus: Bus) -> None:
     code, out, _ = await command(bus, "add", "tool", "k8s_drain_node", "--reason", "drains too much", "--for", "2h")
     assert code == 0

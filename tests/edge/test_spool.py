@@ -278,6 +278,7 @@ async def test_a_log_that_is_closed_without_the_stream_leaves_its_events_to_the_
     assert files(tmp_path) == []
 
 
+@pytest.mark.timeout(300)  # some hundred calls
 async def test_a_full_spool_refuses_reads_until_the_stream_is_back(
     run_edge, run_worker, bus: Bus, tmp_path: Path, audit_events
 ) -> None:

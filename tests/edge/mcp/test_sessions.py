@@ -5,9 +5,11 @@ import json
 import signal
 
 import pytest
+from mcp_types import JSONRPCNotification, JSONRPCResponse
 
 from opsbus_contracts.calls import SILENCE_MAX_S
 from opsbus_edge.mcp_face import forward
+from opsbus_edge.mcp_face.eventlog import EventLogs
 
 
 @pytest.fixture
@@ -152,6 +154,64 @@ async def test_events_of_one_session_are_not_replayed_to_another(served, raw):
                         break
             text = "\n".join(lines)
             assert ("image" in text) <= (client is bob), text
+
+
+async def test_what_comes_while_a_stream_is_resumed_is_not_lost():
+    logs = EventLogs()
+    logs.opened("a", logs.enter(None))
+    first = await logs.store_event("7", None)
+    told = JSONRPCNotification(jsonrpc="2.0", method="notifications/message")
+    answer = JSONRPCResponse(jsonrpc="2.0", id=7, result={})
+    await logs.store_event("7", told)
+    sent = []
+
+    async def send(event):
+        sent.append(event.message)
+        if len(sent) == 1:
+            await logs.store_event("7", told)
+
+    resumed = asyncio.create_task(logs.replay_events_after(first, send))
+    async with asyncio.timeout(30):
+        while len(sent) < 2:
+            await asyncio.sleep(0.01)
+    await logs.store_event("8", told)
+    await logs.store_event("7", answer)
+    assert await asyncio.wait_for(resumed, 30) is None
+    assert sent == [told, told, answer]
+    waits = asyncio.create_task(logs.replay_events_after(await logs.store_event("9", None), send))
+    await asyncio.sleep(0)
+    logs.closed("a")
+    assert await asyncio.wait_for(waits, 30) is None
+
+
+async def test_a_resumed_stream_ends_with_its_session(run_edge, run_worker, wait_known, raw):
+    from opsbus import Context, Worker
+
+    worker, started = Worker("demo", version="1.0.0"), asyncio.Event()
+
+    @worker.tool(permission="demo:read", read_only=True)
+    async def wait(ctx: Context) -> str:
+        """Takes long."""
+        started.set()
+        await asyncio.sleep(50)
+        return "done"
+
+    async with run_worker(worker, drain_timeout_s=0), run_edge() as served:
+        await wait_known(served, "demo_wait")
+        client = raw()
+        session = await client.initialize(served.mcp_url)
+        headers = client.session_headers(session)
+        call = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "demo_wait", "arguments": {}}}
+        async with client.http.stream("POST", served.mcp_url, json=call, headers=headers) as stream:
+            lines = stream.aiter_lines()
+            while not (line := await anext(lines)).startswith("id:"):
+                pass
+            await asyncio.wait_for(started.wait(), 30)
+        resuming = headers | {"Last-Event-ID": line.removeprefix("id:").strip()}
+        async with asyncio.timeout(30), client.http.stream("GET", served.mcp_url, headers=resuming) as stream:
+            assert stream.status_code == 200
+            assert (await client.http.delete(served.mcp_url, headers=headers)).status_code == 200
+            assert not any('"result"' in line for line in [line async for line in stream.aiter_lines()])
 
 
 async def test_a_body_over_the_bound_is_refused_at_either_edge(two, raw):

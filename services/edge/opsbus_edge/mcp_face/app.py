@@ -59,6 +59,7 @@ class McpApplication:
         self._face = Face(edge)
         self._changes = Changes(self._face)
         self._logs = EventLogs()
+        self._face.sessions.ended.append(lambda session: self._logs.closed(session.id))
         settings = self._face.settings
         self._manager = StreamableHTTPSessionManager(
             build_server(self._face, self._changes, tasks=edge.tasks is not None),

@@ -5,12 +5,13 @@ share a name. Here each session has a log of its own, found through a context va
 and the tasks of a session inherit the one of the request that opened it.
 """
 
+import asyncio
 from collections import deque
 from contextvars import ContextVar
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
+from mcp.server.streamable_http import GET_STREAM_KEY, EventCallback, EventMessage, EventStore
 from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
 
 EVENTS_MAX = 500
@@ -34,6 +35,8 @@ class EventLog:
         self._events: deque[_Event] = deque()
         self._number = 0
         self._bytes = 0
+        self._more = asyncio.Event()
+        self._closed = False
 
     def append(self, stream: str, message: JSONRPCMessage | None) -> str:
         """Keeps an event; gives its id."""
@@ -43,19 +46,35 @@ class EventLog:
         self._bytes += size
         while len(self._events) > EVENTS_MAX or (self._bytes > EVENT_BYTES_MAX and len(self._events) > 1):
             self._bytes -= self._events.popleft().size
+        self._wake()
         return str(self._number)
 
-    def after(self, event_id: str) -> tuple[str, list[_Event], bool] | None:
-        """``(stream, its later events, whether its response is among all)``; None for an id that is not kept."""
+    def close(self) -> None:
+        """The session has ended: nothing more comes."""
+        self._closed = True
+        self._wake()
+
+    def find(self, event_id: str) -> tuple[str, int] | None:
+        """``(stream, number)`` of an event; None for an id that is not kept."""
         if not event_id.isdecimal():
             return None
         number = int(event_id[:20])
         stream = next((event.stream for event in self._events if event.number == number), None)
-        if stream is None:
-            return None
+        return None if stream is None else (stream, number)
+
+    def after(self, stream: str, number: int) -> tuple[list[_Event], bool]:
+        """``(the stream's later events, whether no more will come)``."""
         of_stream = [event for event in self._events if event.stream == stream]
         ended = any(isinstance(event.message, JSONRPCResponse | JSONRPCError) for event in of_stream)
-        return stream, [event for event in of_stream if event.number > number], ended
+        return [event for event in of_stream if event.number > number], ended or self._closed
+
+    async def more(self) -> None:
+        """Returns when something has come, or nothing will."""
+        await self._more.wait()
+
+    def _wake(self) -> None:
+        self._more.set()
+        self._more = asyncio.Event()
 
 
 _current: ContextVar[EventLog | None] = ContextVar("opsbus_event_log", default=None)
@@ -78,19 +97,38 @@ class EventLogs(EventStore):
         """The request that entered ``log`` has opened this session."""
         self._logs.setdefault(session_id, log)
 
+    def closed(self, session_id: str) -> None:
+        """The session has ended."""
+        log = self._logs.get(session_id)
+        if log is not None:
+            log.close()
+
     async def store_event(self, stream_id: str, message: JSONRPCMessage | None) -> str:
         return self._log().append(stream_id, message)
 
     async def replay_events_after(self, last_event_id: str, send_callback: EventCallback) -> str | None:
-        """Sends again what came after the event; gives the stream while there is more to come on it."""
-        found = self._log().after(last_event_id)
+        """Sends again what came after the event, and of a request's stream what comes from now on, to its response.
+
+        The SDK would take over a stream that is given back to it, but not what comes until it has.
+        """
+        log = self._log()
+        found = log.find(last_event_id)
         if found is None:
             return None
-        stream, events, ended = found
-        for event in events:
-            if event.message is not None:
-                await send_callback(EventMessage(event.message, str(event.number)))
-        return None if ended else stream
+        stream, number = found
+        while True:
+            events, ended = log.after(stream, number)
+            for event in events:
+                if event.message is not None:
+                    await send_callback(EventMessage(event.message, str(event.number)))
+                number = event.number
+            if events:
+                continue  # more may have come meanwhile
+            if ended:
+                return None
+            if stream == GET_STREAM_KEY:
+                return stream
+            await log.more()
 
     def _log(self) -> EventLog:
         log = _current.get()
