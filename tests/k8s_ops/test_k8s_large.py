@@ -98,6 +98,7 @@ async def large(bus: Bus, caller: Caller, tmp_path: Path) -> AsyncIterator[Large
             await process.wait()
 
 
+@pytest.mark.timeout(400)  # a minute on a machine that does little else
 async def test_default_answers_and_memory(large: Large, bus: Bus, capsys: pytest.CaptureFixture[str]) -> None:
     reads = {name for name, tool in build().registry.tools.items() if tool.spec.annotations.read_only}
     assert reads == set(DEFAULTS), "every tool that reads is tried"

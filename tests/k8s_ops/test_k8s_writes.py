@@ -227,11 +227,11 @@ async def test_a_restart_is_refused_while_there_is_trouble(ask: Any) -> None:
         arguments = {"namespace": "shop", "name": name, "reason": "maybe it helps"}
         error = (await ask("restart_deployment", **arguments)).error
         assert error.code is ErrorCode.PRECONDITION_FAILED
-        state = error.details["state"]
-        assert state in states
+        assert error.details["state"] in states
         assert "force=true" in error.hint
         forced = (await ask("restart_deployment", **arguments, force=True, dry_run=True)).structured
-        assert f"forced although its rollout is {state}" in forced["plan"]["warnings"]
+        told = {f"forced although its rollout is {state}" for state in states}  # which may have changed meanwhile
+        assert told & set(forced["plan"]["warnings"])
 
 
 async def test_a_write_waits_with_progress(ask: Any, estate: Any) -> None:

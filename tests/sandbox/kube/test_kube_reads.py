@@ -152,8 +152,13 @@ async def test_exact_version(api, cluster):
 
 
 async def test_events_have_two_doors(api):
-    old = {event.metadata.name: event for event in (await api.core.list_namespaced_event("shop")).items}
-    new = {event.metadata.name: event for event in (await EventsV1Api(api.client).list_namespaced_event("shop")).items}
+    while True:  # until both show the same moment: events are counted on
+        listed = await api.core.list_namespaced_event("shop")
+        again = await EventsV1Api(api.client).list_namespaced_event("shop")
+        if listed.metadata.resource_version == again.metadata.resource_version:
+            break
+    old = {event.metadata.name: event for event in listed.items}
+    new = {event.metadata.name: event for event in again.items}
     assert old.keys() == new.keys()
     for name, event in old.items():
         assert new[name].note == event.message
