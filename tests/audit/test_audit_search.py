@@ -12,6 +12,8 @@ from opsbus.testing.bus import Bus
 from opsbus.testing.caller import Caller
 from opsbus_audit.app import build
 
+pytestmark = pytest.mark.timeout(300)  # commands as processes of their own, one after the other
+
 
 async def found(caller: Caller, count: int, **arguments: Any) -> dict[str, Any]:
     """The search's result once the store has so many events."""

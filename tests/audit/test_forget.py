@@ -13,6 +13,8 @@ from opsbus.testing.bus import Bus
 from opsbus.testing.caller import Caller
 from opsbus_audit.app import build
 
+pytestmark = pytest.mark.timeout(300)  # commands as processes of their own, one after the other
+
 ADA = "ada@shop.example"
 
 

@@ -16,6 +16,8 @@ from opsbus_audit.app import build
 from opsbus_audit.record import Stored
 from opsbus_audit.store import AuditStore
 
+pytestmark = pytest.mark.timeout(300)  # commands as processes of their own, one after the other
+
 
 async def command(*words: str, bus: Bus | None, **more: str) -> tuple[int, str, str]:
     """``opsbus audit ...`` as a process of its own; without a bus: at a port where nobody listens."""

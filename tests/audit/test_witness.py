@@ -164,6 +164,7 @@ async def test_it_watches_a_file_and_a_url(tmp_path: Path) -> None:
     assert await gone.wait() == 1
 
 
+@pytest.mark.timeout(300)
 async def test_it_follows_the_bus_cosigns_and_tells_of_a_fork(
     bus: Bus, run_worker: Any, edge: Any, tmp_path: Path
 ) -> None:

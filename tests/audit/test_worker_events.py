@@ -63,12 +63,14 @@ async def until(bus: Bus, count: int, service: str = "") -> list[tuple[str, str,
     return found
 
 
-async def put(bus: Bus, instance: str, *, started: str = "2026-11-20T10:00:00Z", ttl: str = "", **more: Any) -> None:
-    """A manifest as the service ``demo`` puts it; ``ttl``: seconds, less than the bucket's own."""
+async def put(
+    bus: Bus, instance: str, *, started: str = "2026-11-20T10:00:00Z", ttl: str = "never", **more: Any
+) -> None:
+    """A manifest as the service ``demo`` puts it. By default it stays: none expires because a machine is busy."""
     js = await bus.jetstream("demo")
     manifest = {"service": "demo", "instance": instance, "version": "1", "started_at": started, "tools": [{}]} | more
     body = json.dumps(manifest).encode()
-    await js.publish(f"$KV.CATALOG.demo.{instance}", body, headers={"Nats-TTL": ttl} if ttl else None)
+    await js.publish(f"$KV.CATALOG.demo.{instance}", body, headers={"Nats-TTL": ttl})
 
 
 async def drop(bus: Bus, instance: str) -> None:
@@ -78,7 +80,7 @@ async def drop(bus: Bus, instance: str) -> None:
 
 async def watched(bus: Bus) -> None:
     """Until the watch stands: what comes from here on is seen, however short it stays."""
-    await put(bus, "first", ttl="never")
+    await put(bus, "first")
     await until(bus, 1)
 
 
@@ -281,7 +283,7 @@ async def test_a_manifest_that_is_none_joins_as_what_it_is(bus: Bus, one_store: 
         return
     async with watching(bus, one_store):
         js = await bus.jetstream("demo")
-        await js.publish("$KV.CATALOG.demo.demo-1", body)
+        await js.publish("$KV.CATALOG.demo.demo-1", body, headers={"Nats-TTL": "never"})
         await until(bus, 1)
     (event,) = await recorded(bus)
     assert event.data.details is not None

@@ -465,6 +465,7 @@ async def test_who_reads_one_kind_of_event_reads_no_other_and_touches_no_reader_
     await found.ask_all(asked)
     assert not found.worked, found.worked
     assert (await above.consumer_info("EVENTS", "cmdb-events")).config.as_dict() == durable
+    await found.settled()  # the server's word on each try has come
     bus.errors.clear()
     for spec in specs:
         config = {"name": spec.places[0], "filter_subject": spec.subject, "ack_policy": "none", "deliver_policy": "all"}

@@ -24,7 +24,7 @@ from opsbus.identity import Signer
 from opsbus.nats_server import free_port
 from opsbus.testing.bus import Bus
 
-START_S = 60.0
+START_S = 120.0
 WORKER = """
 from opsbus import Context, Settings, ToolError, ErrorCode, Worker
 from pydantic import SecretStr
