@@ -12,7 +12,6 @@ import os
 import re
 import select
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from mcp_types import ElicitResult
 
 from opsbus import nats_client
 from opsbus.settings import Settings
+from opsbus.testing.ports import free_port
 
 OPSBUS = Path(sys.executable).with_name("opsbus")
 SERVICES = ("sandbox", "k8s-ops", "monitoring", "cmdb", "audit", "approvals", "edge")
@@ -44,9 +44,7 @@ class Platform:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = self._environment()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.process = subprocess.Popen(
             [str(OPSBUS), "up", "--port", str(self.port)],
             cwd=folder,

@@ -20,10 +20,11 @@ from nats.js import JetStreamContext
 from opsbus import nats_client
 from opsbus.identity import Signer
 from opsbus.keys import publish_key
-from opsbus.nats_server import NatsServer, ServerOptions, free_port
+from opsbus.nats_server import NatsServer, ServerOptions
 from opsbus.nkeys_ import load_or_create
 from opsbus.provision import provision
 from opsbus.settings import Settings
+from opsbus.testing.ports import free_port
 from opsbus_contracts.permissions import PLATFORM_IDENTITIES
 
 VICTIM = Path(__file__).with_name("victim.py")

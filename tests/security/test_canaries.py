@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from opsbus.cli import app
 from opsbus.identity import Signer
-from opsbus.nats_server import free_port
 from opsbus.testing.bus import Bus
+from opsbus.testing.ports import free_port
 
 START_S = 120.0
 WORKER = """
