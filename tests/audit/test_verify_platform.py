@@ -45,24 +45,29 @@ async def signing(bus: Bus, run_worker: Any, edge: Any, tmp_path: Path) -> dict[
     await edge.many(COUNT)
     async with run_worker(build(), **made):
         await until_signed(made, COUNT)
+        js = await bus.jetstream()
         async with asyncio.timeout(WAIT_S):
-            while (await (await bus.jetstream()).consumer_info("AUDIT", "audit-store")).num_ack_pending:
+            while (await js.consumer_info("AUDIT", "audit-store")).num_ack_pending:
+                await asyncio.sleep(0.05)
+            # The file has a checkpoint a moment before the stream has it.
+            while (await js.stream_info("CHECKPOINTS")).state.messages < len(await asyncio.to_thread(filed, made)):
                 await asyncio.sleep(0.05)
     return made
 
 
 async def until_signed(signing: dict[str, Any], size: int) -> None:
-    path: Path = signing["checkpoint_file"]
-
-    def last() -> int:
-        if not path.exists():
-            return 0
-        with path.open("rb") as file:
-            return max([Checkpoint.of(entry.note).size for entry in read_entries(file)], default=0)
-
     async with asyncio.timeout(WAIT_S):
-        while await asyncio.to_thread(last) < size:
+        while max(await asyncio.to_thread(filed, signing), default=0) < size:
             await asyncio.sleep(0.05)
+
+
+def filed(signing: dict[str, Any]) -> list[int]:
+    """How many events each checkpoint of the file covers."""
+    path: Path = signing["checkpoint_file"]
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        return [Checkpoint.of(entry.note).size for entry in read_entries(file)]
 
 
 async def opsbus(bus: Bus, identity: str, signing: dict[str, Any], *arguments: str, store: bool = True) -> Any:
