@@ -52,7 +52,7 @@ class Keys:
             "jwt_public_key_files": [self.folder / "platform.pub.pem"],
             "jwt_secret_files": [self.folder / "hs256.key"],
             "seal_key_file": self.folder / "seal.key",
-            "drain_timeout_s": 3.0,
+            "drain_timeout_s": 10.0,
             "audit_timeout_s": 10.0,  # more than a busy machine takes
         }
 

@@ -285,7 +285,7 @@ Edge = Callable[..., Any]
 async def test_a_flood_is_refused_others_are_served_and_probes_answered(
     run_edge: Edge, run_worker: RunWorker, audit_events: Callable[..., Awaitable[list[dict[str, Any]]]]
 ) -> None:
-    async with run_edge(requests_waiting_max=8) as running, run_worker(demo()):
+    async with run_edge(requests_waiting_max=8, drain_timeout_s=30) as running, run_worker(demo()):
         await running.knows("demo_look")
         assert (await running.rest("POST", "/api/v1/tools/demo_look/execute", json={})).status_code == 200
         slowest = 0.0

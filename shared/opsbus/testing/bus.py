@@ -99,7 +99,7 @@ class Bus:
     async def reset(self) -> None:
         """Everything as provisioned, and empty."""
         self.errors.clear()
-        js = await self.jetstream()
+        js = (await self.connect("provisioner")).jetstream(timeout=30.0)
         await until(self._tidy)
         for info in await js.streams_info():
             if info.state.last_seq and info.config.name:

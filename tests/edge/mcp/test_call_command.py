@@ -147,8 +147,8 @@ async def test_a_person_is_asked(served, make_token, typed, code, words):
             stdin=terminal, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         async with asyncio.timeout(60):
-            while b"What is your name?" not in await process.stderr.readline():
-                pass
+            while b"What is your name?" not in (line := await process.stderr.readline()):
+                assert line, "it ended before it asked"
             if typed:
                 os.write(person, typed.encode())
             else:
