@@ -312,8 +312,9 @@ async def test_a_real_prometheus_with_two_weeks(
     now = time.time() // 60 * 60
     lines = ["# TYPE volume_used gauge"]
     for name, course in (("grows", lambda day: 70 + day + wave(day)), ("flat", lambda day: 40 + wave(day * 50))):
-        # Closer than the five minutes after which Prometheus takes a sample for stale.
-        for minute in range(14 * 24 * 60, 0, -3):
+        # Closer than the five minutes after which Prometheus takes a sample for stale; and beyond the moment of the
+        # report, at which an older value would be a jump.
+        for minute in range(14 * 24 * 60, -31, -3):
             when = now - minute * 60
             lines.append(f'volume_used{{volume="{name}"}} {course((when - now) / 86_400)} {when:.0f}')
     (tmp_path / "history.txt").write_text("\n".join([*lines, "# EOF\n"]))
