@@ -75,13 +75,23 @@ async def test_a_call_waits_for_a_worker_that_restarts(running, start_victim) ->
     # The new one is started before the call: what is short is the moment without any.
     starting = asyncio.create_task(start_victim())
     answers = []
-    async with asyncio.timeout(40):
-        while not answers or "error" in answers[-1].result.get("structuredContent", {}):
+    async with asyncio.timeout(90):
+        while not answers or _refusal(answers[-1]):
             answers.append(await running.call("demo_look"))
+            await asyncio.sleep(0.05)
     again = await starting
     assert answers[-1].result["structuredContent"]["pid"] == str(again.process.pid)
     for answer in answers[:-1]:
-        assert answer.tool_error["code"] == "no_worker"
+        # A tool that nobody has announced for six seconds is not known any more: a busy machine starts for longer.
+        assert _refusal(answer)["code"] in ("no_worker", "unknown_tool")
+        assert _refusal(answer)["executed"] == "no"
+
+
+def _refusal(answer: Any) -> dict[str, Any]:
+    """Why a call was not answered with a result; empty: it was."""
+    if "error" in answer.last:
+        return answer.error["data"]
+    return answer.result.get("structuredContent", {}).get("error", {})
 
 
 async def test_a_draining_worker_answers_what_it_has(running, start_victim) -> None:
@@ -129,9 +139,11 @@ async def _eventually_answers(running: Any) -> Any:
     async with asyncio.timeout(60):
         while True:
             answer = await running.call("demo_change")
-            if "error" not in answer.result["structuredContent"]:
+            refused = _refusal(answer)
+            if not refused:
                 return answer
-            assert answer.tool_error["executed"] == "no", answer.last
+            assert refused["executed"] == "no", answer.last
+            await asyncio.sleep(0.05)
 
 
 async def test_nats_gone_means_not_executed_and_not_ready(running, start_victim, bus: Bus) -> None:
