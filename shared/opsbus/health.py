@@ -70,6 +70,7 @@ class Health:
             access_log=False,
             lifespan="off",
             interface="asgi3",
+            ws="none",
             proxy_headers=False,
             date_header=False,
             timeout_graceful_shutdown=1,

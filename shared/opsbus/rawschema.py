@@ -3,10 +3,7 @@
 from typing import Any
 
 import orjson
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
-from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]
 from pydantic import TypeAdapter
-from referencing import Registry
 
 from opsbus.toolerror import ToolError, near
 from opsbus_contracts import ErrorCode
@@ -14,12 +11,17 @@ from opsbus_contracts import ErrorCode
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
-def _validator(schema: dict[str, Any]) -> Draft202012Validator:
-    """A validator that fetches nothing.
+def _validator(schema: dict[str, Any]) -> Any:
+    """A Draft202012Validator that fetches nothing.
 
     Raises:
         ValueError: no JSON Schema, or not of an object.
     """
+    # Three megabytes, for those who bring a schema.
+    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+    from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]
+    from referencing import Registry
+
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -19,7 +19,7 @@ from opsbus.database import open_engine
 from opsbus.settings import SettingsError
 from opsbus_cmdb import seed, tables
 from opsbus_cmdb.app import open_inventory
-from opsbus_cmdb.migrations import upgrade
+from opsbus_cmdb.migrations import revisions
 from opsbus_cmdb.migrations.versions import r0001_baseline
 from opsbus_cmdb.settings import CmdbSettings
 from opsbus_cmdb.store import EmbeddedInventory
@@ -78,8 +78,12 @@ def differences(connection: Connection) -> list[Any]:
 async def test_from_nothing_to_what_the_code_says(database_url: str, engine: AsyncEngine) -> None:
     await opened(database_url)
     assert await run(engine, differences) == []
-    assert await revision(engine) == upgrade.newest()
+    assert await revision(engine) == revisions.newest()
     await opened(database_url)  # a second start finds it done
+
+
+def test_the_newest_revision_is_where_alembic_ends() -> None:
+    assert revisions.newest() == ScriptDirectory(str(revisions.FOLDER)).get_current_head()
 
 
 def _old(connection: Connection) -> None:
@@ -101,7 +105,7 @@ async def test_a_database_from_before_revisions_is_taken_over_with_its_rows(
     assert (await store.get_asset("service:shop/checkout")).owner_team == "checkout"
     assert not await store.load(seed.estate("shop"))
     await store.close()
-    assert await revision(engine) == upgrade.newest()
+    assert await revision(engine) == revisions.newest()
     assert await run(engine, differences) == []
 
 
@@ -143,7 +147,7 @@ async def test_several_workers_at_once(database_url: str, engine: AsyncEngine) -
     await asyncio.gather(opened(database_url), opened(database_url))
     ended = [await asyncio.wait_for(other.communicate(), 90) for other in others]
     assert [other.returncode for other in others] == [0, 0, 0], ended
-    assert await revision(engine) == upgrade.newest()
+    assert await revision(engine) == revisions.newest()
     assert await run(engine, differences) == []
 
 
@@ -151,9 +155,9 @@ async def test_a_step_that_fails_leaves_nothing(
     database_url: str, engine: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await opened(database_url)
-    before = upgrade.newest()
+    before = revisions.newest()
     scripts = tmp_path / "migrations"
-    shutil.copytree(Path(upgrade.__file__).parent, scripts, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(revisions.FOLDER, scripts, ignore=shutil.ignore_patterns("__pycache__"))
     (scripts / "versions" / "r9999_bad.py").write_text(
         "from alembic import op\nimport sqlalchemy as sa\n"
         f"revision, down_revision = '9999', {before!r}\n"
@@ -162,14 +166,7 @@ async def test_a_step_that_fails_leaves_nothing(
         "    op.execute('INSERT INTO cmdb_half VALUES (1)')\n"
         "    op.execute('SELECT no_such_thing FROM nowhere')\n"
     )
-    config = upgrade._config
-
-    def elsewhere(connection: Connection | None = None) -> Config:
-        made = config(connection)
-        made.set_main_option("script_location", str(scripts))
-        return made
-
-    monkeypatch.setattr(upgrade, "_config", elsewhere)
+    monkeypatch.setattr(revisions, "FOLDER", scripts)
     with pytest.raises(ToolError) as failed:
         await opened(database_url)
     assert "nowhere" not in failed.value.message

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opsbus_monitoring.forecast import Forecast, forecast
+from opsbus_monitoring.forecast import forecast
+from opsbus_monitoring.foretold import Forecast
 from opsbus_monitoring.history import Floats, History, history_of
 from opsbus_monitoring.trend import find_break
 

@@ -4,6 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+# isort: off
+from opsbus import nats_light, sql_light  # noqa: F401 - before nats and sqlalchemy
+
+# isort: on
 from nats.aio.client import Client
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,7 +28,6 @@ from opsbus_audit.read_tools import BUDGET_BYTES, read_events
 from opsbus_audit.retention.keeper import keep
 from opsbus_audit.search_tools import search_events
 from opsbus_audit.settings import AuditSettings
-from opsbus_audit.sink import open_sink
 from opsbus_audit.store import AuditStore
 from opsbus_audit.verify_tool import verify_events
 from opsbus_audit.workers.known import KnownWorkers
@@ -76,6 +79,8 @@ def _parts(
     if settings.checkpoint_key_file is not None:
         yield checkpoint_signer(made, settings, store, js).run()
     if settings.sink_url is not None:
+        from opsbus_audit.sink import open_sink  # aiohttp, nine megabytes, for those who have one
+
         copied = ConsumerMetrics("opsbus_audit_sink")
         log = get_log(NAME, part="sink")
         sink = open_sink(settings, log)

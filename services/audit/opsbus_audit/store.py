@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
-import asyncpg
 from sqlalchemy import ARRAY, Connection, Engine, any_, func, literal, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -192,6 +191,8 @@ def _insert(connection: Connection, rows: list[Row]) -> None:
 
 
 async def _copy(connection: AsyncConnection, rows: list[Row]) -> None:
+    import asyncpg
+
     # The driver's own way for many rows: what SQLAlchemy does for each of them costs more than the database.
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection

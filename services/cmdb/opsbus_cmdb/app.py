@@ -4,6 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+# isort: off
+from opsbus import sql_light  # noqa: F401 - before sqlalchemy
+
+# isort: on
 from opsbus import ToolError, Worker, tasks
 from opsbus.logs import get as get_log
 from opsbus.nats_client import close, connect
@@ -14,13 +18,11 @@ from opsbus_cmdb.change_tools import get_change_records
 from opsbus_cmdb.change_write_tools import cancel_change, create_change
 from opsbus_cmdb.conflict_tools import check_change_conflicts
 from opsbus_cmdb.drift_tools import detect_drift
-from opsbus_cmdb.http_inventory import HttpInventory
 from opsbus_cmdb.impact_tools import get_impact
 from opsbus_cmdb.inventory import Inventory
 from opsbus_cmdb.keeper import Keeper
 from opsbus_cmdb.learning import learn_for_ever
 from opsbus_cmdb.marks import ASSETS_URI
-from opsbus_cmdb.netbox.inventory import NetBoxInventory
 from opsbus_cmdb.owner_tools import who_owns
 from opsbus_cmdb.owners_told import telling
 from opsbus_cmdb.settings import CmdbSettings
@@ -35,8 +37,10 @@ WRITE = "cmdb:write"
 
 async def open_inventory(settings: CmdbSettings) -> AsyncIterator[Inventory]:
     """The backend the settings name: a CMDB over HTTP, NetBox, or the embedded store, filled when it is empty and
-    a seed is set."""
+    a seed is set. What speaks to another CMDB brings aiohttp, nine megabytes: loaded by who has one."""
     if settings.url:
+        from opsbus_cmdb.http_inventory import HttpInventory
+
         key = settings.api_key.get_secret_value()
         async with (
             HttpInventory(settings.url, key, settings.timeout_s, settings.body_bytes_max) as remote,
@@ -45,6 +49,8 @@ async def open_inventory(settings: CmdbSettings) -> AsyncIterator[Inventory]:
             yield remote
         return
     if settings.netbox_url:
+        from opsbus_cmdb.netbox.inventory import NetBoxInventory
+
         try:
             netbox = await NetBoxInventory.named_by(settings).__aenter__()
         except ValueError as error:

@@ -15,13 +15,13 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import aiohttp
-from kubernetes.aio.client import ApiClient
 from multidict import CIMultiDict
 from opentelemetry.propagate import inject
 
 from opsbus import ErrorCode, ToolError
 from opsbus.guard import BackendShutError, Guard
 from opsbus_k8s_ops.faults import Attempt, is_outage, is_passing, not_asked, refused, unreachable
+from opsbus_k8s_ops.kube_light import ApiClient
 
 Obj = dict[str, Any]
 Query = Sequence[tuple[str, str | int]]

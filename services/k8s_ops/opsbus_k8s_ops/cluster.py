@@ -12,8 +12,6 @@ from functools import partial
 from types import TracebackType
 from typing import Protocol
 
-from kubernetes.aio.config import ConfigException
-
 from opsbus import ErrorCode, ToolError
 from opsbus.permission import decide
 from opsbus.toolerror import near
@@ -21,6 +19,7 @@ from opsbus_contracts import Identity
 from opsbus_k8s_ops.api import VERSION, CallerClient, ClusterApi, Impersonation
 from opsbus_k8s_ops.beside import Beside
 from opsbus_k8s_ops.discovery import Discovery
+from opsbus_k8s_ops.kube_light import ConfigException
 from opsbus_k8s_ops.kubeconfig import ClusterConfig, Refresher, load_clusters
 from opsbus_k8s_ops.listing import Bounds, names_of
 from opsbus_k8s_ops.models import ClusterInfo

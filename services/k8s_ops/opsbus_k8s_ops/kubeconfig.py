@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException
-from kubernetes.aio.config.incluster_config import load_incluster_config
-from kubernetes.aio.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
 from opsbus.settings import SettingsError
 from opsbus.tasks import end
+from opsbus_k8s_ops.kube_light import (
+    ApiClient,
+    ConfigException,
+    Configuration,
+    KubeConfigLoader,
+    KubeConfigMerger,
+    load_incluster_config,
+)
 from opsbus_k8s_ops.settings import K8sSettings
 
 IN_CLUSTER = "in-cluster"

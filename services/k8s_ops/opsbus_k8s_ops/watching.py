@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import aiohttp
-from kubernetes.aio.config import ConfigException
 
 from opsbus import ErrorCode, ToolError, Worker, tasks
 from opsbus.logs import Log
 from opsbus.runtime import Runtime
 from opsbus_k8s_ops.api import VERSION, ClusterApi, Obj, path_of
 from opsbus_k8s_ops.cluster import Clusters
+from opsbus_k8s_ops.kube_light import ConfigException
 from opsbus_k8s_ops.listing import Bounds, list_objects
 from opsbus_k8s_ops.settings import K8sSettings
 from opsbus_k8s_ops.telling import Telling

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from opsbus import Page
-from opsbus_monitoring.forecast import Verdict
+from opsbus_monitoring.foretold import Verdict
 from opsbus_monitoring.querymodels import Finding, empty, optional
 
 

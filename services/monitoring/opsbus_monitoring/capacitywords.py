@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from opsbus_monitoring.forecast import Forecast, Verdict
-from opsbus_monitoring.history import in_days
+from opsbus_monitoring.foretold import Forecast, Verdict, in_days
 from opsbus_monitoring.summary import rounded
 from opsbus_monitoring.times import in_words
 

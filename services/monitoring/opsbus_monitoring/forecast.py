@@ -4,15 +4,13 @@ Pure functions. Words for people are capacitywords.py's matter.
 """
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from opsbus_monitoring.history import Floats, History, in_days, unfit
-from opsbus_monitoring.trend import BEND_GAIN, Bend, Break, Fit, Spread, bend, fit, since_last_break, spread
-
-Verdict = Literal["exceeded", "reaches", "later", "stable", "unreliable", "insufficient_data"]
+from opsbus_monitoring.foretold import Break, Check, Forecast, in_days
+from opsbus_monitoring.history import Floats, History, unfit
+from opsbus_monitoring.trend import BEND_GAIN, Bend, Fit, Spread, bend, fit, since_last_break, spread
 
 HELD_BACK_SHARE = 0.25
 HELD_BACK_DAYS_MIN = 1.0
@@ -24,58 +22,6 @@ HALVINGS_MAX = 2
 
 INTERVAL = (0.05, 0.95)
 _Z = 1.645
-
-
-@dataclass(frozen=True)
-class Check:
-    """The forecast made without the newest values, against them."""
-
-    held_back_days: float
-    mean_error: float
-    """Mean absolute error, in the series' unit."""
-    bias: float
-    """Forecast minus what came, on average."""
-    naive_error: float
-    """Of "it stays as on the last day"."""
-    inside: float
-    """Share of the values within the band that should hold 90 %."""
-    widening: float
-    """By how much the interval was too narrow; 1: it was not."""
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What can be said of one series. Numbers of the series are None where nothing can be said."""
-
-    verdict: Verdict
-    why: str = ""
-    """For insufficient_data and unreliable."""
-    days: float | None = None
-    days_low: float | None = None
-    days_high: float | None = None
-    """90 % interval of ``days``; None: not within what the data reach."""
-    planned_now: float | None = None
-    """The percentile of a day, now."""
-    last: float | None = None
-    slope: float | None = None
-    slope_low: float | None = None
-    slope_high: float | None = None
-    swing: float | None = None
-    sigma: float | None = None
-    seasonal: float = 0.0
-    """Share of the variance around the trend that the daily season explains."""
-    check: Check | None = None
-    coverage: float = 0.0
-    span_days: float = 0.0
-    used_days: float = 0.0
-    points: int = 0
-    gap_days: float = 0.0
-    horizon_days: float = 0.0
-    """As far as was looked ahead."""
-    breaks: list[Break] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    ahead: list[tuple[float, float]] = field(default_factory=list)
-    """Days from now, and the percentile then."""
 
 
 def forecast(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from opsbus_monitoring.foretold import DAY_S, in_days
 from opsbus_monitoring.summary import Points, on_grid
 
-DAY_S = 86_400.0
 DAYS_MIN = 3.0
 """Two days tell the trend from the daily rhythm, a third one checks what they told."""
 
@@ -107,11 +107,3 @@ def _falls_of_a_counter(values: Floats) -> int:
         return 0
     # Once is an event (a disk was emptied), which the search for a break deals with.
     return int(falls.sum()) if falls.sum() > 1 else 0
-
-
-def in_days(days: float) -> str:
-    """``5.2 days``, ``6.5 hours``, ``20 minutes``."""
-    if days >= 2:
-        return f"{days:.1f} days" if days < 10 else f"{days:.0f} days"
-    hours = days * 24
-    return f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"

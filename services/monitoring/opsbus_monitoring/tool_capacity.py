@@ -28,8 +28,7 @@ from opsbus_monitoring.capacitywords import (
 from opsbus_monitoring.emptiness import Doctor
 from opsbus_monitoring.expressions import parse
 from opsbus_monitoring.faults import asking, told
-from opsbus_monitoring.forecast import Forecast, forecast
-from opsbus_monitoring.history import DAY_S, history_of
+from opsbus_monitoring.foretold import DAY_S, Forecast
 from opsbus_monitoring.matchers import parse_matchers
 from opsbus_monitoring.overload import measure_overload
 from opsbus_monitoring.prometheus import Prometheus, Series
@@ -165,7 +164,10 @@ def plan(
 
 
 def judge(series: list[Series], wanted: Wanted) -> list[tuple[dict[str, str], Forecast]]:
-    """A forecast of each series."""
+    """A forecast of each series. Loads numpy the first time: called in a thread."""
+    from opsbus_monitoring.forecast import forecast
+    from opsbus_monitoring.history import history_of
+
     question = wanted.question
     return [
         (

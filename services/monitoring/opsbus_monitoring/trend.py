@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from opsbus_monitoring.foretold import Break
 from opsbus_monitoring.history import Floats, History
 
 HARMONICS = 4
@@ -69,14 +70,6 @@ class Spread:
         return Spread(
             middle_level + factor * (self.levels - middle_level), middle_slope + factor * (self.slopes - middle_slope)
         )
-
-
-@dataclass(frozen=True)
-class Break:
-    """A moment at which level or slope changed at once. ``jump``: of the level."""
-
-    day: float
-    jump: float
 
 
 @dataclass(frozen=True)

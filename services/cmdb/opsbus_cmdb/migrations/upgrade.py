@@ -4,24 +4,16 @@ revisions. A database that a newer version made is refused."""
 import asyncio
 import threading
 import time
-from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, column, inspect, select, table, text
+from sqlalchemy import text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from opsbus import ErrorCode, ToolError
 from opsbus.database import serialize
-from opsbus_cmdb.migrations.versions import r0001_baseline
+from opsbus_cmdb.migrations.revisions import newest, revision
 
-VERSION_TABLE = "cmdb_alembic_version"
-"""Of our own: several stores may share one database."""
-_version = table(VERSION_TABLE, column("version_num")).c.version_num
 PATIENCE_S = 600.0
 """For one statement of a migration, and for another worker that migrates."""
 
@@ -37,18 +29,10 @@ async def migrate(engine: AsyncEngine) -> None:
         sqlalchemy.exc.SQLAlchemyError, OSError: the database cannot be used.
     """
     async with engine.connect() as connection:
-        if await connection.run_sync(_revision) == newest():
+        if await connection.run_sync(revision) == newest():
             return
     # In a thread with a loop of its own: alembic is synchronous, and a migration may take minutes.
     await asyncio.to_thread(_migrate, engine.url)
-
-
-def newest() -> str:
-    """The newest revision this version knows."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    if head is None:
-        raise RuntimeError("there are no revisions")
-    return head
 
 
 def _migrate(url: URL) -> None:
@@ -57,6 +41,8 @@ def _migrate(url: URL) -> None:
 
 
 async def _upgraded(url: URL) -> None:
+    from opsbus_cmdb.migrations.steps import upgrade
+
     sqlite = url.get_backend_name() == "sqlite"
     waits = {"timeout": PATIENCE_S} if sqlite else {"timeout": 30.0, "command_timeout": PATIENCE_S}
     engine = create_async_engine(url, poolclass=NullPool, connect_args=waits)
@@ -68,7 +54,7 @@ async def _upgraded(url: URL) -> None:
                 # Before the first look: of two workers the second waits here. Python's driver begins too late.
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             await serialize(connection, "cmdb", "schema")
-            await connection.run_sync(_upgrade)
+            await connection.run_sync(upgrade)
     finally:
         await engine.dispose()
 
@@ -85,55 +71,3 @@ async def _write_ahead(engine: AsyncEngine) -> None:
             if "locked" not in str(error.orig) or time.monotonic() > ends:
                 raise
         await asyncio.sleep(0.05)
-
-
-def _config(connection: Connection | None = None) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    config.attributes |= {"connection": connection, "version_table": VERSION_TABLE}
-    return config
-
-
-def _upgrade(connection: Connection) -> None:
-    at = _revision(connection)
-    if at is None:
-        _adopt(connection)
-    else:
-        _refuse_newer(at)
-    command.upgrade(_config(connection), "head")
-
-
-def _revision(connection: Connection) -> str | None:
-    """The revision the database is at; None: there was never one. Several, which alembic allows, are joined."""
-    if not inspect(connection).has_table(VERSION_TABLE):
-        return None
-    found = connection.execute(select(_version).order_by(_version)).scalars()
-    return "+".join(found) or None
-
-
-def _refuse_newer(at: str) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if at not in known:
-        raise ToolError(
-            ErrorCode.BACKEND_ERROR,
-            f"the CMDB's database is at schema revision {at[:40]!r}, and this version knows none after {newest()!r}",
-            hint="a newer opsbus made it: start that version again, or restore a backup from before the upgrade",
-        )
-
-
-def _adopt(connection: Connection) -> None:
-    """A database from before there were revisions: what is there is the baseline, if it looks like it."""
-    baseline: MetaData = r0001_baseline.metadata
-    inspector = inspect(connection)
-    there = [known for known in baseline.sorted_tables if inspector.has_table(known.name)]
-    for known in there:
-        missing = {item.name for item in known.columns} - {item["name"] for item in inspector.get_columns(known.name)}
-        if missing:
-            raise ToolError(
-                ErrorCode.BACKEND_ERROR,
-                f"the database has a table {known.name} without {', '.join(sorted(missing))}: it is not a CMDB of ours",
-                hint="point OPSBUS_CMDB_DATABASE_URL at another database, or restore a backup",
-            )
-    if there:
-        baseline.create_all(connection)  # what an early version did not have yet
-        command.stamp(_config(connection), r0001_baseline.revision)
