@@ -15,6 +15,7 @@ from nats import errors
 from nats.aio.client import Client
 
 from opsbus import logs, nats_tls
+from opsbus.nats_quick import QuickClient
 from opsbus.settings import Settings, SettingsError
 from opsbus_contracts.subjects import inbox_prefix
 
@@ -41,7 +42,7 @@ async def connect(
     on_disconnected: Event | None = None,
     on_closed: Event | None = None,
     **options: Any,
-) -> Client:
+) -> QuickClient:
     """A connection of an identity (``edge``, ``k8s``, ...), which waits for a server that is not there yet.
 
     Args:
@@ -96,7 +97,7 @@ async def connect(
     }
     if any(server.startswith(("ws://", "wss://")) for server in kwargs["servers"]):
         nats_light.websockets()
-    client = nats_tls.TlsClient() if tls is not None else Client()
+    client = nats_tls.TlsClient() if tls is not None else QuickClient()
     try:
         await client.connect(**kwargs)
     except errors.Error as error:

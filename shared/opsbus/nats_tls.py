@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from nats import errors
-from nats.aio.client import Client
 
+from opsbus.nats_quick import QuickClient
 from opsbus.settings import Settings, SettingsError
 
 
@@ -17,7 +17,7 @@ class NoTlsError(errors.Error):
         return "the server offers no TLS"
 
 
-class TlsClient(Client):
+class TlsClient(QuickClient):
     """A client that speaks TLS or not at all: nats-py itself goes on in the clear when the server's first line, which
     anybody in between can write, does not ask for TLS.
     """

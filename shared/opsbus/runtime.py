@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from nats import errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from pydantic import ValidationError
@@ -31,6 +30,7 @@ from opsbus.logs import Log
 from opsbus.metrics import WorkerMetrics
 from opsbus.micro import Discovery, Stats
 from opsbus.nats_client import ConnectError, connect, error_kind
+from opsbus.nats_quick import QuickClient
 from opsbus.quarantine import Quarantines, told
 from opsbus.settings import Settings
 from opsbus.toolerror import ToolError
@@ -68,7 +68,7 @@ class Runtime:
         self.ready = False
         self.faults: dict[str, str] = {}
         """What is wrong for good, by name, in one line each: while there is any, /ready is red."""
-        self.client: Client
+        self.client: QuickClient
         self._traces = tracer_provider
         self._stack = AsyncExitStack()
         self._health = Health(settings.http_host, settings.http_port, self._check, self.metrics.text)
@@ -213,7 +213,7 @@ class Runtime:
     async def _handle(self, msg: Msg) -> tuple[bytes, dict[str, str]]:
         return await execute.answer(self, msg)
 
-    async def _connect(self) -> Client:
+    async def _connect(self) -> QuickClient:
         return await connect(
             self.settings,
             self.worker.name,

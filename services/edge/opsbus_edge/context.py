@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nats.aio.client import Client
-
+from opsbus.nats_quick import QuickClient
 from opsbus_edge.audit import AuditLog
 from opsbus_edge.catalog import Catalog
 from opsbus_edge.catalog.watch import CatalogWatch
@@ -42,7 +41,7 @@ class Edge:
     settings: EdgeSettings
     instance: str
     """``edge-4f1c0a9b``: token of ``edge.<instance>.session`` and of the inbox."""
-    nc: Client
+    nc: QuickClient
     catalog: Catalog
     watch: CatalogWatch
     pipeline: Pipeline

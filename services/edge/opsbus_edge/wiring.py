@@ -8,10 +8,10 @@ from pathlib import Path
 
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
 
 from opsbus import logs, nats_client
 from opsbus.identity import Signer
+from opsbus.nats_quick import QuickClient
 from opsbus.personal import Persons
 from opsbus.settings import SettingsError
 from opsbus_contracts.audit import PlatformStage
@@ -158,7 +158,7 @@ async def running_edge(settings: EdgeSettings) -> AsyncIterator[Edge]:
         )
 
 
-async def _connect(settings: EdgeSettings, instance: str, metrics: Metrics) -> Client:
+async def _connect(settings: EdgeSettings, instance: str, metrics: Metrics) -> QuickClient:
     def on_error(error: Exception) -> None:
         kind = nats_client.error_kind(error)
         metrics.nats_errors.labels(kind).inc()
@@ -182,7 +182,7 @@ async def _connect(settings: EdgeSettings, instance: str, metrics: Metrics) -> C
     )
 
 
-async def _close(nc: Client) -> None:
+async def _close(nc: QuickClient) -> None:
     try:
         async with asyncio.timeout(3.0):
             await nc.flush()
@@ -205,7 +205,7 @@ def _check_roles(policy: Policy, settings: EdgeSettings) -> None:
                 raise SettingsError(f"setting {setting}: the policy has no role {role!r}; it has {there}")
 
 
-async def _audit_log(settings: EdgeSettings, nc: Client, instance: str, metrics: Metrics) -> AuditLog:
+async def _audit_log(settings: EdgeSettings, nc: QuickClient, instance: str, metrics: Metrics) -> AuditLog:
     folder, spool = settings.audit_spool_folder, None
     try:
         if folder is not None:
@@ -261,7 +261,7 @@ def _task_seal(settings: EdgeSettings) -> TaskSeal:
     return TaskSeal(keyfiles.secrets_by_line(settings.seal_key_file, "seal_key_file"))
 
 
-async def _api_keys(settings: EdgeSettings, nc: Client, stack: AsyncExitStack) -> ApiKeys:
+async def _api_keys(settings: EdgeSettings, nc: QuickClient, stack: AsyncExitStack) -> ApiKeys:
     uses = KeyUses(nc)
     uses.start()
     stack.push_async_callback(uses.stop)
@@ -274,7 +274,7 @@ async def _api_keys(settings: EdgeSettings, nc: Client, stack: AsyncExitStack) -
     return api_keys
 
 
-def _refusals(settings: EdgeSettings, nc: Client, stack: AsyncExitStack) -> Refusals:
+def _refusals(settings: EdgeSettings, nc: QuickClient, stack: AsyncExitStack) -> Refusals:
     refusals = Refusals(nc, names=settings.audit_personal == "clear")
     refusals.start()
     stack.push_async_callback(refusals.stop)
@@ -282,7 +282,7 @@ def _refusals(settings: EdgeSettings, nc: Client, stack: AsyncExitStack) -> Refu
 
 
 async def _tasks(
-    settings: EdgeSettings, nc: Client, instance: str, catalog: Catalog, pipeline: Pipeline, stack: AsyncExitStack
+    settings: EdgeSettings, nc: QuickClient, instance: str, catalog: Catalog, pipeline: Pipeline, stack: AsyncExitStack
 ) -> Desk | None:
     if not settings.task_after_s:
         return None
@@ -293,7 +293,7 @@ async def _tasks(
     return Desk(store, runner, instance, settings.task_ttl_s)
 
 
-async def _signing(settings: EdgeSettings, nc: Client, minter: Minter, stack: AsyncExitStack) -> SigningKey:
+async def _signing(settings: EdgeSettings, nc: QuickClient, minter: Minter, stack: AsyncExitStack) -> SigningKey:
     signing = SigningKey(_identity_key_file(settings), nc, minter)
     signing.start()
     stack.push_async_callback(signing.stop)

@@ -3,13 +3,13 @@
 import asyncio
 from pathlib import Path
 
-from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.errors import ServerError
 
 from opsbus import nats_client
 from opsbus.identity import Signer
 from opsbus.keys import publish_key
+from opsbus.nats_quick import QuickClient
 from opsbus.nats_server import NatsServer, ServerOptions
 from opsbus.nkeys_ import load_or_create
 from opsbus.provision import provision
@@ -51,7 +51,7 @@ class Bus:
         """Signs identities as the edge does; its public key is in the bucket KEYS."""
         self.errors: list[Exception] = []
         """What the connections of this test reported, such as a denied publish."""
-        self._open: list[Client] = []
+        self._open: list[QuickClient] = []
 
     @property
     def url(self) -> str:
@@ -86,7 +86,7 @@ class Bus:
         """Settings that connect an identity."""
         return Settings(nats_url=self.url, nats_seed_file=self.credentials(identity), **more)  # type: ignore[arg-type]
 
-    async def connect(self, identity: str) -> Client:
+    async def connect(self, identity: str) -> QuickClient:
         """A connection of an identity; closed at the end of the test."""
         client = await nats_client.connect(self.settings(identity), identity, on_error=self.errors.append)
         self._open.append(client)

@@ -10,9 +10,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from nats.aio.client import Client
-
 from opsbus import logs, tasks
+from opsbus.nats_quick import QuickClient
 from opsbus_contracts.audit import PlatformStage, Stage
 from opsbus_edge.audit.event import Event, EventMaker
 from opsbus_edge.audit.queue import Queue, Waiting
@@ -29,7 +28,9 @@ BACKOFF_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 class AuditLog:
     """The record of one edge process."""
 
-    def __init__(self, nc: Client, instance: str, metrics: Metrics, queue: Queue, *, timeout_s: float = 3.0) -> None:
+    def __init__(
+        self, nc: QuickClient, instance: str, metrics: Metrics, queue: Queue, *, timeout_s: float = 3.0
+    ) -> None:
         self._sender = Sender(nc, timeout_s)
         self._maker = EventMaker(instance)
         self._metrics = metrics

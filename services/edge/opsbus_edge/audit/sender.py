@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from opsbus.nats_client import flush_twice
+from opsbus.nats_quick import QuickClient
 from opsbus_contracts.calls import Header
 from opsbus_contracts.streams import AUDIT
 from opsbus_edge.audit.event import Event
@@ -49,7 +49,7 @@ class _Sent:
 class Sender:
     """Of one edge's connection."""
 
-    def __init__(self, nc: Client, timeout_s: float) -> None:
+    def __init__(self, nc: QuickClient, timeout_s: float) -> None:
         self._nc = nc
         self._timeout_s = timeout_s
         self._prefix = ""
@@ -61,7 +61,7 @@ class Sender:
         """Hear acknowledgements. Raises nats.errors.Error."""
         inbox = self._nc.new_inbox()
         self._prefix = f"{inbox}."
-        self._subscription = await self._nc.subscribe(f"{inbox}.*", cb=self._answered)
+        self._subscription = await self._nc.subscribe_directly(f"{inbox}.*", self._answered)
         await flush_twice(self._nc)
 
     async def stop(self) -> None:
@@ -100,15 +100,15 @@ class Sender:
                     raise nats.errors.ConnectionReconnectingError
                 token = str(number + 1 + place)
                 self._waiting[token] = (sent, place)
-                await self._nc.publish(
-                    event.subject, event.body, reply=self._prefix + token, headers={_MSG_ID: event.id}
-                )
+                reply, headers = self._prefix + token, {_MSG_ID: event.id}
+                if not self._nc.publish_now(event.subject, event.body, reply, headers):
+                    await self._nc.publish(event.subject, event.body, reply=reply, headers=headers)
         except ERRORS as error:
             sent.error = sent.error or error
             return range(place, len(events))
         return range(0)
 
-    async def _answered(self, msg: Msg) -> None:
+    def _answered(self, msg: Msg) -> None:
         found = self._waiting.pop(msg.subject[len(self._prefix) :], None)
         if found is None:
             return  # too late: it is sent again, under its id

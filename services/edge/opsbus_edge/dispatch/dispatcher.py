@@ -10,9 +10,9 @@ from enum import Enum
 
 import nats.errors
 import orjson
-from nats.aio.client import Client
 
 from opsbus import logs
+from opsbus.nats_quick import QuickClient
 from opsbus_contracts.calls import SILENCE_MAX_S, Cancel, Header, Status
 from opsbus_contracts.errors import ErrorCode, Executed
 from opsbus_contracts.subjects import cancel_subject
@@ -58,7 +58,7 @@ class _End(Enum):
 class Dispatcher:
     """Calls of one edge connection."""
 
-    def __init__(self, nc: Client, instance: str, metrics: Metrics, in_flight_max: int = 10_000) -> None:
+    def __init__(self, nc: QuickClient, instance: str, metrics: Metrics, in_flight_max: int = 10_000) -> None:
         self._nc = nc
         self._metrics = metrics
         self._in_flight_max = in_flight_max
@@ -127,7 +127,8 @@ class Dispatcher:
     async def publish(self, order: Order, reply_to: str, attempt: int) -> None:
         """Publish one attempt; raises nats' errors when it was not even buffered."""
         headers = {**order.headers, Header.ATTEMPT.value: str(attempt)}
-        await self._nc.publish(order.subject, order.body, reply=reply_to, headers=headers)
+        if not self._nc.publish_now(order.subject, order.body, reply_to, headers):
+            await self._nc.publish(order.subject, order.body, reply=reply_to, headers=headers)
 
 
 class _Flight:

@@ -3,11 +3,11 @@
 import asyncio
 from collections import OrderedDict, deque
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from opsbus.nats_client import flush_twice
+from opsbus.nats_quick import QuickClient
 from opsbus_contracts.calls import FINAL, Header, Status
 from opsbus_contracts.subjects import inbox_prefix
 from opsbus_edge.metrics import Metrics
@@ -18,8 +18,6 @@ WAITING_BYTES_MAX = 4 * 1024 * 1024
 """Bytes of them."""
 RETIRED_MAX = 20_000
 """Ended attempts remembered, so that late and repeated replies are told apart."""
-PENDING_BYTES_MAX = 512 * 1024 * 1024
-"""What the subscription may hold before nats-py drops; each call's own bounds bite long before."""
 
 _HEARTBEAT = Status.HEARTBEAT.value
 _FINAL = frozenset(status.value for status in FINAL)
@@ -81,7 +79,7 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 class Inbox:
     """All slots of an edge connection, under ``_INBOX.edge.<instance>.*``."""
 
-    def __init__(self, nc: Client, instance: str, metrics: Metrics) -> None:
+    def __init__(self, nc: QuickClient, instance: str, metrics: Metrics) -> None:
         self._nc = nc
         self._prefix = f"{inbox_prefix('edge')}.{instance}."
         self._metrics = metrics
@@ -94,9 +92,7 @@ class Inbox:
 
     async def start(self) -> None:
         """Subscribe; on return the server routes replies here."""
-        self._subscription = await self._nc.subscribe(
-            f"{self._prefix}*", cb=self._route, pending_bytes_limit=PENDING_BYTES_MAX
-        )
+        self._subscription = await self._nc.subscribe_directly(f"{self._prefix}*", self._route)
         await flush_twice(self._nc)
 
     async def stop(self) -> None:
@@ -116,7 +112,7 @@ class Inbox:
         if len(self._retired) > RETIRED_MAX:
             self._retired.popitem(last=False)
 
-    async def _route(self, msg: Msg) -> None:
+    def _route(self, msg: Msg) -> None:
         token = msg.subject[len(self._prefix) :]
         slot = self._slots.get(token)
         if slot is None:
