@@ -8,7 +8,7 @@ The traps, each with a test in tests/kit/test_broker_traps.py:
 - ``broker.stop()`` sets ``running = False`` before it unsubscribes, so that what is on its way is dropped: ``drain``
   first unsubscribes, then waits until everything received was answered, then stops.
 - nats-py's flush writes its PING ahead of commands just queued: ``start`` and ``drain`` flush twice.
-- Its pipeline costs three times what a call costs the kit: a call that nobody traces goes past it (``_take``).
+- Its pipeline costs three times what a call costs the kit: calls whose trace is not recorded go past it (``_begin``).
 - FastStream's own connection gives up for good when a server that reloads refuses it for a moment: the connection is
   made by nats_client.py.
 - The logger writes a line per message: it gets none.
@@ -27,6 +27,7 @@ from nats import errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from opsbus import tracing
 from opsbus.nats_client import close, flush_twice
 from opsbus.nats_quick import QuickClient
 from opsbus_contracts import ErrorBody, ErrorCode, Executed, Header, Status
@@ -113,12 +114,6 @@ async def _raw(message: Any) -> Any:
     return message.raw_message
 
 
-def _sampled(msg: Msg) -> bool:
-    """Whether a call's trace is recorded; one that has no trace may begin one here."""
-    traceparent = (msg.headers or {}).get(Header.TRACEPARENT.value, "")
-    return not traceparent.endswith("-00")
-
-
 class CallBroker:
     """The subscriptions that answer calls."""
 
@@ -185,7 +180,7 @@ class CallBroker:
         loop = asyncio.get_running_loop()
         for _ in range(min(self._turn, len(self._came))):
             subscriber, msg = self._came.popleft()
-            traced = self._traces and _sampled(msg)
+            traced = self._traces and tracing.sampled(msg.headers or {})
             task: asyncio.Task[None] = loop.create_task(subscriber._put_msg(msg) if traced else self._serve(msg))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)

@@ -1,11 +1,14 @@
 """OpenTelemetry traces of calls. Without an endpoint nothing is made and a call costs nothing more."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.trace import SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from opsbus_contracts import Header
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 EXPORT_TIMEOUT_S = 2.0
 """A collector that is not there holds up a worker's end no longer. Seconds."""
 
+_PROPAGATOR = TraceContextTextMapPropagator()
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
@@ -53,7 +57,24 @@ class Tracing:
 
     def span(self, call: "Call") -> AbstractContextManager[None]:
         """The span of a call; its parent is the message's, which is the caller's ``traceparent``."""
-        return _span(self._tracer, call) if self._tracer is not None else _NOTHING
+        if self._tracer is None:
+            return _NOTHING
+        return _span(self._tracer, call) if sampled(call.headers) else _not_recorded(call)
+
+
+def sampled(headers: Mapping[str, str]) -> bool:
+    """Whether a call's trace may be recorded: its caller's is, or it has none yet."""
+    return not headers.get(Header.TRACEPARENT.value, "").endswith("-00")
+
+
+@contextmanager
+def _not_recorded(call: "Call") -> Iterator[None]:
+    """The trace goes on in what the call calls, which records it as little."""
+    token = context.attach(_PROPAGATOR.extract(call.headers))
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 @contextmanager

@@ -3,13 +3,16 @@
 import asyncio
 import json
 import secrets
+from functools import partial
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from opsbus import Context, ErrorCode, Worker
 from opsbus.broker import CallBroker
 from opsbus.testing.caller import NoRespondersError
 from opsbus.testing.waiting import until
+from opsbus.tracing import Tracing
 from opsbus_contracts import Header, Status
 
 worker = Worker("test", version="1.0.0")
@@ -38,6 +41,17 @@ async def wait(ctx: Context[None], number: int = 0) -> int:
     gate["started"].set()
     await gate["open"].wait()
     return number
+
+
+@pytest.fixture(params=["straight to the handler", "through FastStream's pipeline"])
+def traces(request):
+    """Calls whose trace is recorded take the other way."""
+    return TracerProvider() if "pipeline" in request.param else None
+
+
+@pytest.fixture
+def run_worker(run_worker, traces):
+    return partial(run_worker, tracer_provider=traces)
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +96,7 @@ async def test_an_oversize_reply_is_answered(run_worker, caller):
     assert over.error.details["bytes"] > 2_000_000
 
 
-async def test_what_the_handler_did_not_measure_is_answered_all_the_same(bus, caller):
+async def test_what_the_handler_did_not_measure_is_answered_all_the_same(bus, caller, traces):
     """The net below execute.py: a handler that raises, and one whose reply the server would refuse."""
 
     async def careless(msg):
@@ -93,7 +107,7 @@ async def test_what_the_handler_did_not_measure_is_answered_all_the_same(bus, ca
     async def connect():
         return await bus.connect("test")
 
-    broker = CallBroker(connect, ["tool.test.*"], "test", careless, at_once=2)
+    broker = CallBroker(connect, ["tool.test.*"], "test", careless, at_once=2, middlewares=Tracing(traces).middlewares)
     await broker.connect()
     await broker.start()
     try:
@@ -107,7 +121,7 @@ async def test_what_the_handler_did_not_measure_is_answered_all_the_same(bus, ca
         await broker.stop()
 
 
-async def test_what_cannot_be_published_is_answered_all_the_same(bus, caller):
+async def test_what_cannot_be_published_is_answered_all_the_same(bus, caller, traces):
     """An invalid header fails after the handler, where FastStream alone would leave the caller waiting."""
 
     async def bad_header(msg):
@@ -116,7 +130,9 @@ async def test_what_cannot_be_published_is_answered_all_the_same(bus, caller):
     async def connect():
         return await bus.connect("test")
 
-    broker = CallBroker(connect, ["tool.test.*"], "test", bad_header, at_once=2)
+    broker = CallBroker(
+        connect, ["tool.test.*"], "test", bad_header, at_once=2, middlewares=Tracing(traces).middlewares
+    )
     await broker.connect()
     await broker.start()
     try:

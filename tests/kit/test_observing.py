@@ -6,6 +6,7 @@ import logging
 
 import httpx
 import pytest
+from opentelemetry.propagate import inject
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -52,6 +53,31 @@ async def test_spans_hang_together(run_worker, caller):
     failed = next(span for span in others if span.name == "execute_tool one")
     assert failed.attributes["error.type"] == "not_found"
     assert not failed.status.is_ok
+
+
+async def test_what_its_caller_does_not_record_is_not_recorded_here_but_goes_on(run_worker, caller):
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    went_on: list[dict[str, str]] = []
+    asks = Worker("test", version="1.0.0")
+
+    @asks.tool(permission="test:read", read_only=True)
+    async def ask(ctx: Context[None]) -> str:
+        """As it asks a backend."""
+        inject(backend := {})
+        went_on.append(backend)
+        return "asked"
+
+    unrecorded = f"00-{TRACE}-b7ad6b7169203331-00"
+    async with run_worker(asks, tracer_provider=provider):
+        assert (await caller.call("test", "ask", headers={"traceparent": unrecorded})).status is Status.OK
+        assert (await caller.call("test", "ask", headers=PARENT)).status is Status.OK
+    assert went_on[0] == {"traceparent": unrecorded}
+    assert went_on[1]["traceparent"].startswith(f"00-{TRACE}-")
+    assert went_on[1]["traceparent"].endswith("-01")
+    names = [span.name for span in exporter.get_finished_spans()]
+    assert names.count("execute_tool ask") == names.count("tool.test.ask process") == 1
 
 
 async def test_without_an_endpoint_there_is_no_tracing(run_worker):
