@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from nats.aio.client import Client
@@ -21,6 +22,8 @@ MESSAGES_MAX = 5_000
 
 GRACE_S = 1.0
 """A cancelled tool has this long to end before the caller is answered all the same. Seconds."""
+
+_FOREVER_S = 86_400.0
 
 _CALL_ID = re.compile(r"^[0-9a-f]{32}$")
 
@@ -50,7 +53,8 @@ class Call:
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._ends_at = float("inf")
-        self._stop: asyncio.Future[None] = self._loop.create_future()
+        self._ended: asyncio.Future[None] | None = None
+        """What waits for the work: to be told when the call is cut short."""
         self._beat_timer: asyncio.TimerHandle | None = None
         self._beats: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -116,11 +120,12 @@ class Call:
 
     def cancel(self, reason: str = "", code: ErrorCode = ErrorCode.CANCELLED) -> None:
         """Ends the call soon; it is answered with the code."""
-        if not self._stop.done():
+        if not self.cancelled:
             self.cancelled = True
             self._reason = reason
             self._code = code
-            self._stop.set_result(None)
+            if self._ended is not None:
+                _tell(self._ended)
 
     def was_cancelled(self) -> ToolError:
         """The error of a call that was cancelled."""
@@ -137,8 +142,7 @@ class Call:
         """
         task = asyncio.ensure_future(work)
         try:
-            ends: set[asyncio.Future[Any]] = {task, self._stop}
-            await asyncio.wait(ends, timeout=max(0.0, self.remaining_s), return_when=asyncio.FIRST_COMPLETED)
+            await self._until_ended(task)
         except asyncio.CancelledError:
             task.cancel()
             raise
@@ -153,6 +157,21 @@ class Call:
             # Whatever else it raised is seen and left: the answer is the deadline's or the cancellation's.
             raise _with_how_far(error, task.exception())
         raise error
+
+    async def _until_ended(self, task: asyncio.Future[Any]) -> None:
+        """Returns when the task is done, the call cancelled, or its time over. ``asyncio.wait`` costs twice as much."""
+        if task.done() or self.cancelled:
+            return
+        ended = self._ended = self._loop.create_future()
+        tell = partial(_tell, ended)
+        timer = self._loop.call_later(max(0.0, min(self.remaining_s, _FOREVER_S)), tell)
+        task.add_done_callback(tell)
+        try:
+            await ended
+        finally:
+            timer.cancel()
+            task.remove_done_callback(tell)
+            self._ended = None
 
     def start_heartbeat(self) -> None:
         """From one second on, the caller hears each second that the call is alive."""
@@ -201,6 +220,11 @@ class Call:
     def arguments_of(self) -> dict[str, Any]:
         """The arguments as given; empty for what has none."""
         return dict(getattr(self.request, "arguments", {}))
+
+
+def _tell(ended: asyncio.Future[None], _: object = None) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def _with_how_far(error: ToolError, last_words: BaseException | None) -> ToolError:

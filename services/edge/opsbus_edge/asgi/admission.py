@@ -68,7 +68,8 @@ class Admission:
         self._loop = asyncio.get_running_loop()
         self._most = TURN
         self._free = TURN
-        self._armed_at = 0.0
+        self._armed_at: float | None = None
+        """What the processor had spent by then; None: nobody waited."""
         self._now = 0.0
         """The event loop's time, as of this turn."""
         self._armed = False
@@ -149,13 +150,14 @@ class Admission:
     def _arm(self) -> None:
         self._armed = True
         self._now = self._loop.time()
-        self._armed_at = time.process_time()
+        # Asking for it is dear, and only with requests that wait is it of interest.
+        self._armed_at = time.process_time() if self._turns else None
         self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._armed = False
         now = self._now = self._loop.time()
-        if self._turns:
+        if self._turns and self._armed_at is not None:
             self._pace(time.process_time() - self._armed_at)
         self._free = self._begin(now)
         self._refuse(now)

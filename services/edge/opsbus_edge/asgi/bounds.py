@@ -11,6 +11,7 @@ from http import HTTPStatus
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from opsbus_contracts.errors import ErrorBody, ErrorCode
+from opsbus_edge.asgi.corked import Corked
 from opsbus_edge.asgi.http import DISCARD_BYTES_MAX, DISCARD_S, Receive, Scope, Send, answer_error, error_answer
 from opsbus_edge.model import error_body
 from opsbus_edge.settings.http import HttpSettings
@@ -65,6 +66,7 @@ def bounded(base: type[HttpToolsProtocol], bounds: Bounds) -> type[HttpToolsProt
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
+            self.transport = Corked(transport, self.loop)
             self._wait()
 
         def connection_lost(self, exc: Exception | None) -> None:
