@@ -36,6 +36,10 @@ from opsbus_contracts.calls import BODY_BYTES_MAX
 TURN = 16
 """Calls begun in one turn of the event loop, at most: of a burst the first ones end before the last ones begin."""
 
+BACKLOG_MAX = 10_000
+BACKLOG_BYTES_MAX = 64 * 1024 * 1024
+"""Requests that have come and not begun: beyond either bound they are told `busy` unread."""
+
 Handler = Callable[[Msg], Awaitable[tuple[bytes, dict[str, str]]]]
 """Answers a request: the reply's body and headers."""
 
@@ -103,6 +107,24 @@ _FAILED_HEADERS = {
 }
 
 
+_BUSY_BODY = (
+    ErrorBody(
+        code=ErrorCode.BUSY,
+        message="the worker has more requests than it can look at",
+        hint="Try again in a moment.",
+        executed=Executed.NO,
+        retry_after_ms=500,
+    )
+    .model_dump_json(exclude_none=True)
+    .encode()
+)
+_BUSY_HEADERS = {
+    Header.STATUS.value: Status.ERROR.value,
+    Header.ERROR_CODE.value: ErrorCode.BUSY.value,
+    Header.EXECUTED.value: Executed.NO.value,
+}
+
+
 def is_inbox(reply: str) -> bool:
     """Whether an answer may go there. A worker may answer wherever it is asked to, by the server's leave: a request
     with the reply subject ``audit.edge.completed`` would have it write the record for somebody else."""
@@ -132,6 +154,7 @@ class CallBroker:
         self._at_once = at_once + HEADROOM
         self._traces = bool(middlewares)
         self._came: deque[tuple[Any, Msg]] = deque()
+        self._came_bytes = 0
         self._turn = max(1, min(TURN, at_once // 4))
         self._calls: set[asyncio.Task[None]] = set()
         self._broker = _Broker(
@@ -173,13 +196,18 @@ class CallBroker:
             return  # whoever cannot be answered is not served: an outcome must be told
         if not self._came:
             asyncio.get_running_loop().call_soon(self._begin)
+        elif len(self._came) >= BACKLOG_MAX or self._came_bytes > BACKLOG_BYTES_MAX:
+            self._client.publish_now(msg.reply, _BUSY_BODY, "", _BUSY_HEADERS)  # else its silence says as much
+            return
         self._came.append((subscriber, msg))
+        self._came_bytes += len(msg.data)
 
     def _begin(self) -> None:
         """Begins with a turn's requests: through FastStream's pipeline where a trace is recorded, else straight on."""
         loop = asyncio.get_running_loop()
         for _ in range(min(self._turn, len(self._came))):
             subscriber, msg = self._came.popleft()
+            self._came_bytes -= len(msg.data)
             traced = self._traces and tracing.sampled(msg.headers or {})
             task: asyncio.Task[None] = loop.create_task(subscriber._put_msg(msg) if traced else self._serve(msg))
             self._calls.add(task)

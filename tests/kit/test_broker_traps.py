@@ -142,6 +142,19 @@ async def test_what_cannot_be_published_is_answered_all_the_same(bus, caller, tr
         await broker.stop()
 
 
+@pytest.mark.parametrize("bound", ["BACKLOG_MAX", "BACKLOG_BYTES_MAX"])
+async def test_a_flood_is_told_busy_and_nobody_waits_in_vain(run_worker, caller, monkeypatch, bound):
+    gate["open"].set()
+    monkeypatch.setattr("opsbus.broker.TURN", 1)
+    monkeypatch.setattr(f"opsbus.broker.{bound}", 3)
+    async with run_worker(worker, concurrency=100):
+        replies = await asyncio.gather(*(caller.call("test", "wait", {"number": n}) for n in range(200)))
+        assert (await caller.call("test", "wait")).status is Status.OK
+    ends = {reply.error.code if reply.error else None for reply in replies}
+    assert ends == {None, ErrorCode.BUSY}
+    assert {reply.executed for reply in replies if reply.error} == {"no"}
+
+
 @pytest.mark.parametrize("concurrency", [1, 4])
 async def test_drain_answers_all_that_came(run_worker, caller, concurrency):
     """Running, waiting in the queue, and still on the way when the worker is told to stop."""

@@ -1,10 +1,10 @@
 """OpenTelemetry spans of requests, by the conventions for MCP. Without an endpoint none is made."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 _FINE = frozenset({Status.OK.value, Status.INPUT_REQUIRED.value})
+_NO_PARENT = Context()
 _propagator = TraceContextTextMapPropagator()
 
 
@@ -34,6 +35,14 @@ class NoSpan:
 class _Span(NoSpan):
     def __init__(self, span: trace.Span) -> None:
         self._span = span
+        self._current = trace.use_span(span, end_on_exit=True)
+
+    def __enter__(self) -> "_Span":
+        self._current.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._current.__exit__(*raised)
 
     def ended(self, status: str) -> None:
         if status not in _FINE:
@@ -42,6 +51,12 @@ class _Span(NoSpan):
 
 
 _NO_SPAN = NoSpan()
+
+
+def _parent(request: Request) -> Context:
+    if not request.traceparent:
+        return _NO_PARENT
+    return _propagator.extract({"traceparent": request.traceparent, "tracestate": request.tracestate or ""}, _NO_PARENT)
 
 
 class Tracing:
@@ -55,9 +70,7 @@ class Tracing:
         """The span of a request, parent: its ``traceparent`` if there is one."""
         return _NO_SPAN if self._tracer is None else self._span(self._tracer, request)
 
-    @contextmanager
-    def _span(self, tracer: trace.Tracer, request: Request) -> Iterator[NoSpan]:
-        carrier = {"traceparent": request.traceparent or "", "tracestate": request.tracestate or ""}
+    def _span(self, tracer: trace.Tracer, request: Request) -> NoSpan:
         attributes = {
             "mcp.method.name": request.method,
             "mcp.protocol.version": request.protocol,
@@ -72,14 +85,11 @@ class Tracing:
             attributes["mcp.resource.uri"] = request.target
         # A URI would make a name per resource.
         name = request.method if request.method == "resources/read" else f"{request.method} {request.target}"
-        with tracer.start_as_current_span(
-            name, context=_propagator.extract(carrier), kind=SpanKind.SERVER, attributes=attributes
-        ) as span:
-            own: dict[str, str] = {}
-            _propagator.inject(own)
-            request.traceparent = own.get("traceparent", request.traceparent)
-            request.tracestate = own.get("tracestate", request.tracestate)
-            yield _Span(span)
+        span = tracer.start_span(name, context=_parent(request), kind=SpanKind.SERVER, attributes=attributes)
+        own = span.get_span_context()
+        request.traceparent = f"00-{own.trace_id:032x}-{own.span_id:016x}-{own.trace_flags:02x}"
+        request.tracestate = own.trace_state.to_header() or request.tracestate
+        return _Span(span) if span.is_recording() else _NO_SPAN
 
     def close(self) -> None:
         """Send what is left."""
