@@ -150,9 +150,9 @@ async def test_a_flood_is_told_busy_and_nobody_waits_in_vain(run_worker, caller,
     async with run_worker(worker, concurrency=100):
         replies = await asyncio.gather(*(caller.call("test", "wait", {"number": n}) for n in range(200)))
         assert (await caller.call("test", "wait")).status is Status.OK
-    ends = {reply.error.code if reply.error else None for reply in replies}
-    assert ends == {None, ErrorCode.BUSY}
-    assert {reply.executed for reply in replies if reply.error} == {"no"}
+    refused = [reply for reply in replies if reply.status is Status.ERROR]
+    assert 0 < len(refused) < 200
+    assert {(reply.error.code, reply.executed) for reply in refused} == {(ErrorCode.BUSY, "no")}
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
