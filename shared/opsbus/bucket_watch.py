@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
 from nats import errors
 from nats.aio.client import Client
@@ -128,7 +129,7 @@ class BucketWatch:
                     self._take(entry, found)
                 if confirming is None and ask_again_s <= TICK_S:
                     asked_at = time.monotonic()
-                    confirming = asyncio.create_task(self._is_current())
+                    confirming = asyncio.create_task(self._is_current(watcher))
                 elif confirming is not None and confirming.done():
                     current, confirming = confirming.result(), None
                     if current:
@@ -161,7 +162,7 @@ class BucketWatch:
         else:
             self._apply(entry.key, entry.value or b"")
 
-    async def _is_current(self) -> bool:
+    async def _is_current(self, watcher: KeyValue.KeyWatcher) -> bool:
         """Whether all that is in the bucket now has been seen. Entries that come meanwhile are waited for a moment."""
         info = await self._js.stream_info(f"KV_{self._bucket}")
         last = info.state.last_seq if info.state.messages else 0
@@ -169,7 +170,11 @@ class BucketWatch:
             if self._seen >= last:
                 return True
             await asyncio.sleep(0.01)
-        return False
+        # The last entry may have expired before it could be seen: then the watch itself has nothing more to send.
+        subscription: Any = watcher._sub
+        consumer = await subscription.consumer_info()
+        sent = consumer.delivered.stream_seq if consumer.delivered is not None else 0
+        return consumer.num_pending == 0 and (sent or 0) <= self._seen
 
 
 async def _next(watcher: KeyValue.KeyWatcher, within_s: float) -> KeyValue.Entry | None:
