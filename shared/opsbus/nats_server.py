@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from opsbus.nats_accounts import accounts, move_store
+from opsbus.scheduling import ask_for
 from opsbus_contracts.permissions import grants
 
 _PR_SET_PDEATHSIG = 1
@@ -155,6 +156,7 @@ class NatsServer:
         finally:
             log.close()
         self._await_port(self._process)
+        ask_for("batch", self._process.pid)
 
     def stop(self) -> None:
         """Stops by pid: asks, then insists."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from opsbus import logs, settings
 from opsbus.nats_client import ConnectError
+from opsbus.scheduling import ask_for
 from opsbus.settings import Settings, SettingsError
 
 if TYPE_CHECKING:  # the edge has its own process, and need not load what a worker runs on
@@ -40,6 +41,7 @@ def run_worker(worker: "Worker") -> None:
     except SettingsError as error:
         fail(str(error))
     logs.configure(loaded.log_level, loaded.log_format)
+    ask_for(loaded.scheduling)
     log = logs.get(worker.name)
     for warning in settings.unknown_variables(worker.settings_class, worker.name):
         log.warning("unknown_setting", problem=warning)

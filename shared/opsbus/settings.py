@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
 
+from opsbus.scheduling import Scheduling
 from opsbus.secret_values import KEY_FILE, SecretValueError, SecretValues
 from opsbus.toolerror import near
 
@@ -51,6 +52,9 @@ class Settings(BaseSettings):
     otel_exporter_otlp_endpoint: str = Field(default="", description="Where traces go; empty: nowhere.")
     drain_timeout_s: float = Field(default=25.0, ge=0, le=3600, description="Running calls may take this long to end.")
     concurrency: int = Field(default=64, ge=1, le=10_000, description="Calls at once.")
+    scheduling: Scheduling = Field(
+        default="batch", description="batch: longer turns on a busy machine; normal: each message at once. Linux."
+    )
     shadow: bool = Field(default=False, description="A candidate: answers recorded reads sent again, and nothing else.")
     shadow_key_file: Path | None = Field(
         default=None, description="Public key, PEM, of who may send a candidate calls; nobody else may."

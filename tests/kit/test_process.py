@@ -89,6 +89,8 @@ async def test_ready_serve_drain(program, caller):
         facts = await ready_facts(process)
         assert (facts["service"], facts["pid"]) == ("test", process.pid)
         assert (await caller.call("test", "greet")).structured == {"result": "moin"}
+        if sys.platform == "linux":
+            assert os.sched_getscheduler(process.pid) == os.SCHED_BATCH
         async with httpx.AsyncClient(base_url=facts["http_url"], trust_env=False) as http:
             assert (await http.get("/live")).json() == {"live": True}
             ready = await http.get("/ready")

@@ -7,6 +7,7 @@ import signal
 from opsbus import logs
 from opsbus.nats_client import ConnectError, without_password
 from opsbus.process import fail, loop_factory, settle_memory, write_ready_file
+from opsbus.scheduling import ask_for
 from opsbus.service import Service
 from opsbus.settings import SettingsError, load, unknown_variables
 from opsbus_edge.asgi.serve import serving
@@ -23,6 +24,7 @@ def main() -> None:
     except SettingsError as error:
         fail(str(error))
     logs.configure(settings.log_level, settings.log_format)
+    ask_for(settings.scheduling)
     for warning in unknown_variables(EdgeSettings, "edge"):
         log.warning("unknown setting", problem=warning)
     try:
