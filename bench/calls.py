@@ -102,4 +102,4 @@ def _modern(token: str, method: str, params: dict[str, Any], name: str) -> tuple
         headers["Mcp-Name"] = name
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    return headers, json.dumps(body).encode()
+    return headers, json.dumps(body, separators=(",", ":")).encode()  # as clients on the SDKs write it

@@ -1,6 +1,5 @@
 """The edge's own nouns: who calls, what is asked of a worker, what came back. What travels on the bus: contracts."""
 
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -8,6 +7,7 @@ from opsbus.permission import may
 from opsbus_contracts.calls import ClientInfo, Status
 from opsbus_contracts.errors import CODES, ErrorBody, ErrorCode, Executed
 from opsbus_contracts.identity import Grant
+from opsbus_edge.unforeseen import hex_digits
 
 OnMessage = Callable[[Status, bytes], Awaitable[None]]
 """Told of every ``progress`` and ``log`` of a call, with its body as the worker sent it."""
@@ -130,7 +130,7 @@ HINTS = {
 
 def new_call() -> str:
     """A call id: 32 hex digits."""
-    return os.urandom(16).hex()
+    return hex_digits(32)
 
 
 def error_body(

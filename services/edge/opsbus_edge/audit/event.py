@@ -1,6 +1,5 @@
 """An audit event's bytes: a CloudEvent around an AuditRecord (contracts/audit.py), numbered at its source."""
 
-import secrets
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import orjson
 
 from opsbus_contracts.audit import PlatformStage, Stage
 from opsbus_contracts.subjects import audit_subject
+from opsbus_edge.unforeseen import hex_digits
 
 SOURCE = "edge"
 
@@ -27,7 +27,6 @@ class EventMaker:
         self._instance = instance
         self._source = f"/opsbus/{SOURCE}/{instance}"
         self._seq = 0
-        self._random = ""
 
     def make(self, stage: Stage | PlatformStage, record: dict[str, Any], traceparent: str | None = None) -> Event:
         """The event of a stage.
@@ -43,7 +42,7 @@ class EventMaker:
         event: dict[str, Any] = {
             "specversion": "1.0",
             # Not to be foreseen: whoever stored an event under the next id first would have this one dropped as a copy.
-            "id": f"{self._instance}-{self._seq}-{self._unforeseen()}",
+            "id": f"{self._instance}-{self._seq}-{hex_digits(16)}",
             "source": self._source,
             "type": f"opsbus.audit.v1.{name}",
             "subject": record.get("tool") or None,
@@ -54,13 +53,6 @@ class EventMaker:
         if traceparent:
             event["traceparent"] = traceparent
         return Event(audit_subject(SOURCE, name), event["id"], _exact(orjson.dumps(event)))
-
-    def _unforeseen(self) -> str:
-        """16 random hex digits. The system is asked for many at a time: it is a call for each event otherwise."""
-        if not self._random:
-            self._random = secrets.token_hex(8 * 256)
-        found, self._random = self._random[:16], self._random[16:]
-        return found
 
 
 def _exact(made: bytes) -> bytes:

@@ -35,6 +35,7 @@ BUSY_PAUSE_S = 0.03
 DEADLINE_GRACE_S = 1.5
 """A worker ends a call at its deadline and says how it went: this long its word is waited for."""
 
+_ATTEMPT = Header.ATTEMPT.value
 _ANOTHER_MAY_DO = frozenset(
     {
         ErrorCode.UNKNOWN_TOOL.value,
@@ -126,7 +127,7 @@ class Dispatcher:
 
     async def publish(self, order: Order, reply_to: str, attempt: int) -> None:
         """Publish one attempt; raises nats' errors when it was not even buffered."""
-        headers = {**order.headers, Header.ATTEMPT.value: str(attempt)}
+        headers = {**order.headers, _ATTEMPT: str(attempt)}
         if not self._nc.publish_now(order.subject, order.body, reply_to, headers):
             await self._nc.publish(order.subject, order.body, reply=reply_to, headers=headers)
 

@@ -18,6 +18,9 @@ METHOD_TIMEOUT_S = 30.0
 _KEPT_BYTES_MAX = 2_048
 """Of a client's capabilities, as JSON."""
 
+_CALL, _DEADLINE, _IDENTITY = Header.CALL.value, Header.DEADLINE.value, Header.IDENTITY.value
+_TRACEPARENT, _TRACESTATE = Header.TRACEPARENT.value, Header.TRACESTATE.value
+
 _BY_THEMSELVES = "confirm"
 _TWO_PERSON = "two_person"
 
@@ -110,9 +113,9 @@ def headers_of(request: Request, identity: str, deadline_ms: int, approval: str,
         policy: Digest of the policy; said to who waits for a second person, for an approval holds for one policy.
     """
     headers = {
-        Header.CALL.value: request.call,
-        Header.DEADLINE.value: str(deadline_ms),
-        Header.IDENTITY.value: identity,
+        _CALL: request.call,
+        _DEADLINE: str(deadline_ms),
+        _IDENTITY: identity,
     }
     if approval != _BY_THEMSELVES:
         headers[Header.APPROVAL.value] = approval
@@ -121,7 +124,7 @@ def headers_of(request: Request, identity: str, deadline_ms: int, approval: str,
     if request.idempotency_key:
         headers[Header.IDEMPOTENCY_KEY.value] = request.idempotency_key
     if request.traceparent:
-        headers[Header.TRACEPARENT.value] = request.traceparent
+        headers[_TRACEPARENT] = request.traceparent
         if request.tracestate:
-            headers[Header.TRACESTATE.value] = request.tracestate
+            headers[_TRACESTATE] = request.tracestate
     return headers
