@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -209,7 +210,8 @@ async def test_dead_and_slow_clusters_hold_up_nobody(
     assert sorted(pages) == sorted(rows)
     assert [name for name, row in rows.items() if row["reachable"]] == ["live"]
     assert found["items"][-1]["name"] == "live"  # the ones in trouble come first
-    assert "in time" in rows["slow0"]["reason"]
+    # A machine that is slow itself passes the bound around the request before the request's own.
+    assert re.search("in time|did not answer within", rows["slow0"]["reason"])
     assert "credentials" in rows["closed"]["reason"]
     assert "no Kubernetes object" in rows["html"]["reason"]
     assert "cannot be reached" in rows["gone"]["reason"]
