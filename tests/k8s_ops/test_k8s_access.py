@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-import sys
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
