@@ -4,7 +4,7 @@ Each sub-command is a file in ``opsbus/commands``; nothing heavy is imported bef
 """
 
 import os
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -93,10 +93,15 @@ app.command("version")(version.version)
 
 
 def main() -> None:
-    """Entry point of the console script: a mistake of ours ends in one line, not in a traceback."""
+    """The commands: a mistake of ours ends in one line, not in a traceback."""
     try:
         app(prog_name="opsbus")
     except Exception as error:
         if os.environ.get("OPSBUS_DEBUG"):
             raise
-        fail(f"{type(error).__name__}: {error}", "OPSBUS_DEBUG=1 shows where it comes from")
+        failed(error)
+
+
+def failed(error: Exception) -> NoReturn:
+    """End with one line about a mistake of ours."""
+    fail(f"{type(error).__name__}: {error}", "OPSBUS_DEBUG=1 shows where it comes from")

@@ -7,9 +7,10 @@ that a key can be exchanged one value at a time.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet
 
 ENCRYPTED = "enc:"
 IN_FILE = "file:"
@@ -63,6 +64,8 @@ class SecretValues:
         return text
 
     def _decrypted(self, name: str, token: str) -> str:
+        from cryptography.fernet import InvalidToken
+
         if self._key is None:
             self._key = key(f"setting {name} is encrypted, and ")
         try:
@@ -74,12 +77,14 @@ class SecretValues:
             ) from None
 
 
-def key(why: str = "") -> MultiFernet:
+def key(why: str = "") -> "MultiFernet":
     """The keys of KEY_FILE.
 
     Raises:
         SecretValueError: there is none; the message begins with ``why``.
     """
+    from cryptography.fernet import Fernet, MultiFernet
+
     path = os.environ.get(KEY_FILE, "")
     if not path:
         raise SecretValueError(f"{why}{KEY_FILE} names no key; set it to the file that 'opsbus encrypt --new-key' made")
@@ -108,6 +113,8 @@ def write_key(path: Path) -> None:
         FileExistsError: the file is there: what it has encrypted could not be read without it.
         OSError: it cannot be written.
     """
+    from cryptography.fernet import Fernet
+
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as out:
         out.write(Fernet.generate_key() + b"\n")

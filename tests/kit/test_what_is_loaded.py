@@ -9,6 +9,7 @@ import pytest
 LARGE = (
     "alembic",
     "asyncpg",
+    "cryptography",
     "jsonschema",
     "kubernetes.client",
     "matplotlib",
@@ -16,6 +17,7 @@ LARGE = (
     "opentelemetry.exporter",
     "requests",
     "sqlalchemy.orm",
+    "typer",
 )
 
 
@@ -32,7 +34,7 @@ def loaded(program: str) -> list[str]:
     ("package", "needs"),
     [
         ("opsbus_approvals", []),
-        ("opsbus_audit", []),
+        ("opsbus_audit", ["cryptography"]),
         ("opsbus_cmdb", []),
         ("opsbus_k8s_ops", ["aiohttp"]),
         ("opsbus_monitoring", ["aiohttp"]),
@@ -40,6 +42,27 @@ def loaded(program: str) -> list[str]:
 )
 def test_a_worker_that_starts(package: str, needs: list[str]) -> None:
     assert loaded(f"import {package}.app, opsbus.runtime") == needs
+
+
+def test_an_edge_that_starts() -> None:
+    program = "import opsbus_edge.app, opsbus_edge.wiring, opsbus_edge.mcp_face.app\n"
+    told = "print([name for name in ('mcp.client', 'mcp.server.mcpserver') if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{program}{told}"], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_the_rest_of_the_mcp_sdk_is_there_for_who_asks() -> None:
+    program = (
+        "from opsbus_edge import mcp_light\n"
+        "from mcp.server.lowlevel.server import Server as before\n"
+        "import mcp\n"
+        "from mcp import Client\n"
+        "from mcp.server import MCPServer, Server\n"
+        "assert mcp.types.Tool and Client and MCPServer and Server is before\n"
+    )
+    loaded(program)
 
 
 def test_a_session_of_sqlalchemy_is_there_for_who_asks() -> None:

@@ -10,6 +10,7 @@ from opsbus.process import fail, loop_factory, settle_memory, write_ready_file
 from opsbus.scheduling import ask_for
 from opsbus.service import Service
 from opsbus.settings import SettingsError, load, unknown_variables
+from opsbus_edge import mcp_light  # noqa: F401 - before mcp
 from opsbus_edge.asgi.serve import serving
 from opsbus_edge.settings import EdgeSettings
 from opsbus_edge.wiring import running_edge

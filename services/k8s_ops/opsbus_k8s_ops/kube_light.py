@@ -4,33 +4,13 @@ megabytes: the whole synchronous client, OAuth and requests, watches and utiliti
 Who imports the rest, here or elsewhere, gets it nevertheless.
 """
 
-import sys
-from importlib import import_module
-from importlib.util import find_spec
-from types import ModuleType
+from opsbus.bare import bare
 
-
-def _load() -> None:
-    """With packages in place of "kubernetes" and "kubernetes.aio" that only say where their modules are."""
-    whole = find_spec("kubernetes")
-    folders = list(whole.submodule_search_locations or ()) if whole is not None else []
-    for name, path in (("kubernetes", folders), ("kubernetes.aio", [f"{folder}/aio" for folder in folders])):
-        package = sys.modules[name] = ModuleType(name)
-        package.__path__ = path
-    try:
-        import_module("kubernetes.aio.client")
-        import_module("kubernetes.aio.config")
-    finally:
-        del sys.modules["kubernetes"], sys.modules["kubernetes.aio"]
-
-
-if "kubernetes" not in sys.modules:
-    _load()
-
-from kubernetes.aio.client import ApiClient, Configuration  # noqa: E402
-from kubernetes.aio.config import ConfigException  # noqa: E402
-from kubernetes.aio.config.incluster_config import load_incluster_config  # noqa: E402
-from kubernetes.aio.config.kube_config import KubeConfigLoader, KubeConfigMerger  # noqa: E402
+with bare("kubernetes", "kubernetes.aio"):
+    from kubernetes.aio.client import ApiClient, Configuration
+    from kubernetes.aio.config import ConfigException
+    from kubernetes.aio.config.incluster_config import load_incluster_config
+    from kubernetes.aio.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
 __all__ = [
     "ApiClient",

@@ -7,6 +7,7 @@ read. A request that comes whole in one piece, as nearly all do, starts no timer
 import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -47,6 +48,9 @@ def bounded(base: type[HttpToolsProtocol], bounds: Bounds) -> type[HttpToolsProt
 
     class Bounded(base):  # type: ignore[misc, valid-type]
         """One connection. Its phases: idle, head (a request's first line and headers), body, idle."""
+
+        cycle: Any
+        scope: Any
 
         _phase = "head"
         """A new connection owes a request."""
@@ -123,11 +127,19 @@ def bounded(base: type[HttpToolsProtocol], bounds: Bounds) -> type[HttpToolsProt
         def on_message_complete(self) -> None:
             self._phase, self._complete = "idle", True
             super().on_message_complete()
+            self._let_go()
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
+            self._let_go()
             if self.transport.get_write_buffer_size():
                 self._stick()
+
+        def _let_go(self) -> None:
+            """Of a request that has come whole and is answered: it would stay, headers and all, until the next one."""
+            if self._complete and not self.pipeline and self.cycle is not None and self.cycle.response_complete:
+                self.cycle = self.scope = None
+                self.headers: list[tuple[bytes, bytes]] = []
 
         def pause_writing(self) -> None:
             super().pause_writing()
