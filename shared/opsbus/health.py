@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import orjson
-import uvicorn
 
 from opsbus.settings import SettingsError
+from opsbus.uvicorn_light import Config, Server
 
 Check = Callable[[], tuple[bool, dict[str, Any]]]
 """Whether it is ready, and the facts behind it."""
@@ -20,10 +20,10 @@ Check = Callable[[], tuple[bool, dict[str, Any]]]
 _METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """uvicorn that leaves the process's signals alone, and waits for its end without a clock."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.end = asyncio.Event()
 
@@ -64,7 +64,7 @@ class Health:
                 f"setting http_port: HTTP cannot listen at {self._host}:{self._port} ({error.strerror});"
                 " set OPSBUS_HTTP_HOST and OPSBUS_HTTP_PORT to an address of this host that is free"
             ) from None
-        config = uvicorn.Config(
+        config = Config(
             self._app,
             log_config=None,
             access_log=False,

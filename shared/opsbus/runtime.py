@@ -10,6 +10,10 @@ from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+# isort: off
+from opsbus import uvicorn_light  # noqa: F401 - before faststream
+
+# isort: on
 from nats import errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext

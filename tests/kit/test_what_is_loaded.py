@@ -18,6 +18,7 @@ LARGE = (
     "requests",
     "sqlalchemy.orm",
     "typer",
+    "uvicorn.main",
 )
 
 

@@ -5,15 +5,15 @@ Objects come here masked: a filter must not be a way to guess at a secret.
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import islice
-from typing import Any
-
-from jsonpath import JSONPath, JSONPathEnvironment
-from jsonpath.exceptions import JSONPathError
+from typing import TYPE_CHECKING, Any
 
 from opsbus import ErrorCode, ToolError
 from opsbus.toolerror import near
+
+if TYPE_CHECKING:
+    from jsonpath import JSONPath, JSONPathEnvironment
 
 EXPRESSION_CHARS_MAX = 300
 MATCHES_MAX = 500
@@ -22,25 +22,34 @@ MATCHES_MAX = 500
 _ESCAPED = re.compile(r"\.((?:[^.\\\[\]]|\\.)*\\\.(?:[^.\\\[\]]|\\.)*)")
 _SIMPLE = re.compile(r"[A-Za-z0-9_.\-]+")
 
-_ENVIRONMENT = JSONPathEnvironment()
-for _name in ("match", "search"):  # regular expressions of a caller's choice, in an engine that backtracks
-    del _ENVIRONMENT.function_extensions[_name]
+
+@cache
+def _environment() -> "JSONPathEnvironment":
+    from jsonpath import JSONPathEnvironment
+
+    made = JSONPathEnvironment()
+    for name in ("match", "search"):  # regular expressions of a caller's choice, in an engine that backtracks
+        del made.function_extensions[name]
+    return made
 
 
 @lru_cache(maxsize=512)
-def compile_path(text: str) -> JSONPath:
+def compile_path(text: str) -> "JSONPath":
     """``spec.replicas``, ``$.spec.containers[*].image``, ``{.status.conditions[?(@.type=="Ready")].status}``.
 
     Raises:
         ToolError: ``invalid_arguments`` with what is wrong.
     """
+    from jsonpath import JSONPath
+    from jsonpath.exceptions import JSONPathError
+
     path = _normal(text)
     if not text.strip():
         raise _refused(text, "it is empty")
     if len(text) > EXPRESSION_CHARS_MAX or path.count("..") > 1 or "=~" in path or path.count("$") > 1:
         raise _refused(text, "it is too long, descends twice, refers to the root in a filter, or has a regex")
     try:
-        compiled = _ENVIRONMENT.compile(path)
+        compiled = _environment().compile(path)
     except (JSONPathError, RecursionError) as error:
         raise _refused(text, str(error).splitlines()[0] if str(error) else type(error).__name__) from None
     if not isinstance(compiled, JSONPath):
@@ -50,6 +59,8 @@ def compile_path(text: str) -> JSONPath:
 
 def select(obj: Any, expressions: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The value of each expression, or all its values when it can have several; and warnings about empty ones."""
+    from jsonpath.exceptions import JSONPathError
+
     values: dict[str, Any] = {}
     warnings: list[str] = []
     for text in expressions:

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import re2  # type: ignore[import-untyped]
-
 from opsbus import ErrorCode, ToolError
 
 _MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*(?:"((?:[^"\\]|\\.)*)"|([^"\s{},]+))\s*')
@@ -54,6 +52,8 @@ def _parse(text: str) -> Matcher:
     value = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else bare
     if op in ("=", "!="):
         return Matcher(name, op, value)
+    import re2  # type: ignore[import-untyped] # for those who ask by pattern
+
     options = re2.Options()
     options.max_mem, options.log_errors = 4 << 20, False
     try:
