@@ -25,6 +25,9 @@ def bare(*packages: str) -> Iterator[None]:
                 package = sys.modules[name] = ModuleType(name)
                 package.__path__ = list(spec.submodule_search_locations or ())
                 ours.append(name)
+                within, _, last = name.rpartition(".")
+                if within:
+                    setattr(sys.modules[within], last, package)
         yield
     finally:
         for name in ours:

@@ -80,6 +80,8 @@ def test_a_session_of_sqlalchemy_is_there_for_who_asks() -> None:
 def test_the_rest_of_the_kubernetes_client_is_there_for_who_asks() -> None:
     program = (
         "from opsbus_k8s_ops.kube_light import ApiClient, Configuration\n"
+        "pod = ApiClient.deserialize.__globals__['kubernetes'].aio.client.models.V1Pod\n"
+        "assert pod(kind='Pod').kind == 'Pod' and 'kubernetes' not in sys.modules\n"
         "import kubernetes\n"
         "from kubernetes import aio\n"
         "from kubernetes.aio import client, watch\n"
