@@ -164,6 +164,14 @@ async def test_what_the_server_has_sent_and_is_not_here_yet_is_read(
     assert [event async for event in policy_replay._events(js, datetime.now(UTC))] == []
 
 
+async def test_what_is_no_event_at_the_end_keeps_nobody_waiting(bus: Bus, edge_with_calls: Any) -> None:
+    edge = await bus.jetstream("edge")
+    await edge.publish("audit.edge.completed", b"no event")
+    since = datetime.now(UTC) - timedelta(hours=1)
+    async with asyncio.timeout(policy_replay.ANSWER_WITHIN_S - 5):
+        assert len([event async for event in policy_replay._events(await bus.jetstream("auditor"), since)]) == 9
+
+
 async def test_the_same_policy_changes_nothing(bus: Bus, edge_with_calls: Any) -> None:
     code, out, _ = await policy(bus, "test", str(edge_with_calls))
     assert code == 0, out

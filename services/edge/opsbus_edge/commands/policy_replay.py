@@ -162,14 +162,21 @@ async def _events(js: JetStreamContext, since: datetime) -> AsyncIterator[AuditE
         sent = info.delivered.consumer_seq if info.delivered is not None else 0
         while info.num_pending or sent:
             message = await subscription.next_msg(timeout=ANSWER_WITHIN_S)
-            try:
-                yield AuditEvent.model_validate_json(message.data)
-            except ValidationError:
-                continue  # no audit event: the audit worker flags it
+            event = _event(message.data)
+            if event is not None:
+                yield event
             if message.metadata.sequence.stream >= last or not message.metadata.num_pending:
                 return
     finally:
         await subscription.unsubscribe()
+
+
+def _event(body: bytes) -> AuditEvent | None:
+    """None: it is no audit event, which the audit worker flags."""
+    try:
+        return AuditEvent.model_validate_json(body)
+    except ValidationError:
+        return None
 
 
 @asynccontextmanager
