@@ -45,7 +45,8 @@ async def main(subject: str, token: str, seconds: float, at_once: int) -> None:
         nonlocal number
         number += 1
         answer = waiting[str(number)] = loop.create_future()
-        own = headers | {"Opsbus-Call": f"{number:032x}"}
+        trace = f"00-{number:032x}-{number:016x}-{'00' if number % 100 else '01'}"  # as an edge samples
+        own = headers | {"Opsbus-Call": f"{number:032x}", "traceparent": trace}
         await client.publish(subject, _BODY, reply=f"{inbox}.{number}", headers=own)
         found: Msg = await answer
         return found

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 EXPORT_TIMEOUT_S = 2.0
 """A collector that is not there holds up a worker's end no longer. Seconds."""
 
+_TRACEPARENT = Header.TRACEPARENT.value
+_EVEN = frozenset("02468ace")
+"""Last digits of flags that do not have the lowest bit, which says ``sampled``; others are set beside it."""
 _PROPAGATOR = TraceContextTextMapPropagator()
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
@@ -64,7 +67,8 @@ class Tracing:
 
 def sampled(headers: Mapping[str, str]) -> bool:
     """Whether a call's trace may be recorded: its caller's is, or it has none yet."""
-    return not headers.get(Header.TRACEPARENT.value, "").endswith("-00")
+    flags = headers.get(_TRACEPARENT, "")[-1:]
+    return flags not in _EVEN
 
 
 @contextmanager
