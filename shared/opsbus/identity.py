@@ -1,6 +1,6 @@
 """Identity tokens: keys, minting (the edge), verifying (every worker). Where public keys are kept lives in keys.py.
 
-What computes with keys is ten megabytes: a worker loads it with the first call.
+What computes with keys is ten megabytes: a worker loads it as it starts (runtime.py), a command when it needs it.
 """
 
 import time
