@@ -16,7 +16,8 @@ The traps, each with a test in tests/kit/test_broker_traps.py:
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -90,24 +91,25 @@ class _Answers(BaseMiddleware):
         return True
 
 
-_FAILED_BODY = (
+def _prepared(error: ErrorBody) -> tuple[bytes, dict[str, str]]:
+    """An answer, ready to be sent."""
+    headers = {
+        Header.STATUS.value: Status.ERROR.value,
+        Header.ERROR_CODE.value: error.code.value,
+        Header.EXECUTED.value: error.executed.value,
+    }
+    return error.model_dump_json(exclude_none=True).encode(), headers
+
+
+_FAILED_BODY, _FAILED_HEADERS = _prepared(
     ErrorBody(
         code=ErrorCode.INTERNAL,
         message="the worker failed to answer",
         hint="Its owners find the cause in their log.",
         executed=Executed.UNKNOWN,
     )
-    .model_dump_json(exclude_none=True)
-    .encode()
 )
-_FAILED_HEADERS = {
-    Header.STATUS.value: Status.ERROR.value,
-    Header.ERROR_CODE.value: ErrorCode.INTERNAL.value,
-    Header.EXECUTED.value: Executed.UNKNOWN.value,
-}
-
-
-_BUSY_BODY = (
+_BUSY_BODY, _BUSY_HEADERS = _prepared(
     ErrorBody(
         code=ErrorCode.BUSY,
         message="the worker has more requests than it can look at",
@@ -115,14 +117,7 @@ _BUSY_BODY = (
         executed=Executed.NO,
         retry_after_ms=500,
     )
-    .model_dump_json(exclude_none=True)
-    .encode()
 )
-_BUSY_HEADERS = {
-    Header.STATUS.value: Status.ERROR.value,
-    Header.ERROR_CODE.value: ErrorCode.BUSY.value,
-    Header.EXECUTED.value: Executed.NO.value,
-}
 
 
 def is_inbox(reply: str) -> bool:
@@ -151,7 +146,6 @@ class CallBroker:
     ) -> None:
         """``at_once``: calls that run or wait; ``middlewares``: FastStream's, outermost first."""
         self._handler = handler
-        self._at_once = at_once + HEADROOM
         self._traces = bool(middlewares)
         self._came: deque[tuple[Any, Msg]] = deque()
         self._came_bytes = 0
@@ -167,12 +161,12 @@ class CallBroker:
 
         async def handle(msg: Msg) -> NatsResponse | None:
             if not is_inbox(msg.reply):
-                return None
+                return None  # of those that came before ``_take`` got them
             body, headers = await self._answer(msg)
             return NatsResponse(body, headers=headers)
 
         self._subscribers = [
-            self._broker.subscriber(subject, queue=queue_group, max_workers=self._at_once) for subject in subjects
+            self._broker.subscriber(subject, queue=queue_group, max_workers=at_once + HEADROOM) for subject in subjects
         ]
         for subscriber in self._subscribers:
             subscriber(handle)
@@ -197,23 +191,25 @@ class CallBroker:
         if not self._came:
             asyncio.get_running_loop().call_soon(self._begin)
         elif len(self._came) >= BACKLOG_MAX or self._came_bytes > BACKLOG_BYTES_MAX:
-            self._client.publish_now(msg.reply, _BUSY_BODY, "", _BUSY_HEADERS)  # else its silence says as much
+            self._run(self._say(msg, _BUSY_BODY, _BUSY_HEADERS))
             return
         self._came.append((subscriber, msg))
         self._came_bytes += len(msg.data)
 
     def _begin(self) -> None:
         """Begins with a turn's requests: through FastStream's pipeline where a trace is recorded, else straight on."""
-        loop = asyncio.get_running_loop()
         for _ in range(min(self._turn, len(self._came))):
             subscriber, msg = self._came.popleft()
             self._came_bytes -= len(msg.data)
             traced = self._traces and tracing.sampled(msg.headers or {})
-            task: asyncio.Task[None] = loop.create_task(subscriber._put_msg(msg) if traced else self._serve(msg))
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+            self._run(subscriber._put_msg(msg) if traced else self._serve(msg))
         if self._came:
-            loop.call_soon(self._begin)
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
 
     async def _serve(self, msg: Msg) -> None:
         """What FastStream's pipeline does with ``_Answers``, for one call."""
@@ -221,12 +217,14 @@ class CallBroker:
             body, headers = await self._answer(msg)
         except Exception:  # noqa: BLE001 - as in _Answers
             body, headers = _FAILED_BODY, _FAILED_HEADERS
-        if self._client.publish_now(msg.reply, body, "", headers):
-            return
+        await self._say(msg, body, headers)
+
+    async def _say(self, msg: Msg, body: bytes, headers: dict[str, str]) -> None:
         try:
-            await self._client.publish(msg.reply, body, headers=headers)
+            await self._client.send(msg.reply, body, "", headers)
         except (errors.Error, ValueError):
-            await self._client.publish(msg.reply, _FAILED_BODY, headers=_FAILED_HEADERS)
+            with suppress(errors.Error):  # the connection is gone, which nats_client.py's owner is told
+                await self._client.send(msg.reply, _FAILED_BODY, "", _FAILED_HEADERS)
 
     async def _answer(self, msg: Msg) -> tuple[bytes, dict[str, str]]:
         body, headers = await self._handler(msg)

@@ -1,23 +1,21 @@
-"""Identity tokens: keys, minting (the edge), verifying (every worker). Where public keys are kept lives in keys.py.
-
-What computes with keys is ten megabytes: a worker loads it as it starts (runtime.py), a command when it needs it.
-"""
+"""Identity tokens: keys, minting (the edge), verifying (every worker). Where public keys are kept lives in keys.py."""
 
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import BaseModel, Field, ValidationError
 
 from opsbus.toolerror import ToolError
 from opsbus_contracts import ErrorCode, Identity
 from opsbus_contracts.identity import ALGORITHM, AUDIENCE, ISSUER, LIFETIME_S, Grant, audience
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 CACHE_MAX = 4096
 """Verified tokens remembered at most."""
@@ -39,16 +37,12 @@ class PublicKey(BaseModel):
     public_key_pem: str
     not_after: int | None = Field(default=None, description="Unix seconds; nothing is accepted later.")
 
-    def load(self) -> "Ed25519PublicKey":
+    def load(self) -> Ed25519PublicKey:
         """The key itself.
 
         Raises:
             ValueError: no Ed25519 public key in PEM.
         """
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
         try:
             key = serialization.load_pem_public_key(self.public_key_pem.encode())
         except UnsupportedAlgorithm as error:
@@ -63,17 +57,15 @@ class Signer:
     """Mints identity tokens: held by edges alone."""
 
     kid: str
-    private_key: "Ed25519PrivateKey"
+    private_key: Ed25519PrivateKey
 
     @classmethod
     def generate(cls) -> "Signer":
         """A new key; its id is made of the public part."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
         return cls.of(Ed25519PrivateKey.generate())
 
     @classmethod
-    def of(cls, private_key: "Ed25519PrivateKey") -> "Signer":
+    def of(cls, private_key: Ed25519PrivateKey) -> "Signer":
         """A signer with an existing key."""
         raw = private_key.public_key().public_bytes_raw()
         return cls(sha256(raw).hexdigest()[:16], private_key)
@@ -85,10 +77,6 @@ class Signer:
         Raises:
             ValueError: no unencrypted Ed25519 private key in PEM.
         """
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
         try:
             key = serialization.load_pem_private_key(pem, password=None)
         except (TypeError, UnsupportedAlgorithm) as error:
@@ -99,16 +87,12 @@ class Signer:
 
     def pem(self) -> bytes:
         """The private key, PKCS 8 in PEM, not encrypted: for a file only the edge can read."""
-        from cryptography.hazmat.primitives import serialization
-
         return self.private_key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
 
     def public(self, not_after: int | None = None) -> PublicKey:
         """The public part, for the bucket KEYS."""
-        from cryptography.hazmat.primitives import serialization
-
         pem = self.private_key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
@@ -150,15 +134,13 @@ class Signer:
 
     def sign(self, identity: Identity) -> str:
         """A token of exactly these claims."""
-        import jwt
-
         return jwt.encode(identity.model_dump(), self.private_key, algorithm=ALGORITHM, headers={"kid": self.kid})
 
 
 class Keys(Protocol):
     """Where a verifier finds public keys."""
 
-    async def get(self, kid: str) -> "Ed25519PublicKey | None":
+    async def get(self, kid: str) -> Ed25519PublicKey | None:
         """The key, or None when there is none. Raises ToolError ``unavailable`` when that cannot be told."""
 
 
@@ -202,8 +184,6 @@ class Verifier:
     async def _check(self, token: str) -> Identity:
         if len(token) > TOKEN_BYTES_MAX:
             raise unauthenticated("the identity is too long")
-        import jwt
-
         try:
             header = jwt.get_unverified_header(token)
         except jwt.InvalidTokenError:

@@ -5,8 +5,9 @@ Verifying with them lives in identity.py.
 
 import re
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from nats import errors
 from nats.js import JetStreamContext
 from nats.js.errors import KeyNotFoundError
@@ -17,9 +18,6 @@ from opsbus.identity import PublicKey
 from opsbus.toolerror import ToolError
 from opsbus_contracts import ErrorCode
 from opsbus_contracts.streams import KEYS
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 REMEMBER_S = 30.0
 """A key that was withdrawn vouches for no new token after this long at most. Seconds."""
@@ -34,7 +32,7 @@ _KID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 
 
 class _Entry(NamedTuple):
-    key: "Ed25519PublicKey | None"
+    key: Ed25519PublicKey | None
     not_after: int | None
     until: float
 
@@ -52,7 +50,7 @@ class BucketKeys:
         self._bucket: KeyValue | None = None
         self._known: dict[str, _Entry] = {}
 
-    async def get(self, kid: str) -> "Ed25519PublicKey | None":
+    async def get(self, kid: str) -> Ed25519PublicKey | None:
         """The key, or None when there is none, or it is past its time.
 
         Raises:

@@ -8,7 +8,6 @@ import secrets
 import time
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # isort: off
@@ -102,8 +101,6 @@ class Runtime:
 
     async def _start(self) -> None:
         self._trace()
-        # What computes with keys takes a tenth of a second to load, which is not the first caller's to wait.
-        await asyncio.to_thread(import_module, "jwt")
         self.metrics.in_flight.set_function(lambda: self.gate.in_flight)
         self.metrics.queue.set_function(lambda: self.gate.waiting)
         self.metrics.ready.set_function(lambda: float(self._check()[0]))

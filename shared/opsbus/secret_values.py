@@ -7,10 +7,9 @@ that a key can be exchanged one value at a time.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from cryptography.fernet import MultiFernet
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 ENCRYPTED = "enc:"
 IN_FILE = "file:"
@@ -64,8 +63,6 @@ class SecretValues:
         return text
 
     def _decrypted(self, name: str, token: str) -> str:
-        from cryptography.fernet import InvalidToken
-
         if self._key is None:
             self._key = key(f"setting {name} is encrypted, and ")
         try:
@@ -77,14 +74,12 @@ class SecretValues:
             ) from None
 
 
-def key(why: str = "") -> "MultiFernet":
+def key(why: str = "") -> MultiFernet:
     """The keys of KEY_FILE.
 
     Raises:
         SecretValueError: there is none; the message begins with ``why``.
     """
-    from cryptography.fernet import Fernet, MultiFernet
-
     path = os.environ.get(KEY_FILE, "")
     if not path:
         raise SecretValueError(f"{why}{KEY_FILE} names no key; set it to the file that 'opsbus encrypt --new-key' made")
@@ -113,8 +108,6 @@ def write_key(path: Path) -> None:
         FileExistsError: the file is there: what it has encrypted could not be read without it.
         OSError: it cannot be written.
     """
-    from cryptography.fernet import Fernet
-
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as out:
         out.write(Fernet.generate_key() + b"\n")

@@ -8,14 +8,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from opsbus.identity import PublicKey, Signer
 from opsbus.settings import Settings, SettingsError
 from opsbus.toolerror import ToolError
 from opsbus_contracts import ErrorCode
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     from opsbus.registry import Tool
 
 KEY_NAME = "audit-shadow.pem"
@@ -49,7 +50,7 @@ class OneKey:
         self._kid = public.kid
         self._key = public.load()
 
-    async def get(self, kid: str) -> "Ed25519PublicKey | None":
+    async def get(self, kid: str) -> Ed25519PublicKey | None:
         """The key, when it is that one."""
         return self._key if kid == self._kid else None
 
@@ -60,9 +61,6 @@ def keys(settings: Settings) -> OneKey:
     Raises:
         SettingsError: there is none, or it cannot be read.
     """
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     path = settings.shadow_key_file
     if path is None:
         raise SettingsError(
@@ -79,7 +77,7 @@ def keys(settings: Settings) -> OneKey:
     return OneKey(PublicKey(kid=kid_of(key), public_key_pem=path.read_text(encoding="ascii")))
 
 
-def kid_of(key: "Ed25519PublicKey") -> str:
+def kid_of(key: Ed25519PublicKey) -> str:
     """As a Signer names its key."""
     return sha256(key.public_bytes_raw()).hexdigest()[:16]
 

@@ -26,7 +26,17 @@ def test_headers_come_out_as_they_went_in_and_as_nats_py_reads_them(headers: dic
 
 @pytest.mark.parametrize(
     "headers",
-    [{"a": "x\r\nb: y"}, {"a": "x\n"}, {"a": "\r"}, {"a b": "x"}, {"": "x"}, {"a:": "x"}, {"ü": "x"}, {"a\r\nb": "x"}],
+    [
+        {"a": "x\r\nb: y"},
+        {"a": "x\n"},
+        {"a": "\r"},
+        {"a b": "x"},
+        {"": "x"},
+        {"a:": "x"},
+        {"ü": "x"},
+        {"a\r\nb": "x"},
+        {"a": "\ud800"},
+    ],
 )
 def test_what_is_not_proper_is_left_to_nats_py(headers: dict[str, str]) -> None:
     assert header_block(headers) is None

@@ -9,7 +9,6 @@ import pytest
 LARGE = (
     "alembic",
     "asyncpg",
-    "cryptography",
     "jsonschema",
     "kubernetes.client",
     "matplotlib",
@@ -35,7 +34,7 @@ def loaded(program: str) -> list[str]:
     ("package", "needs"),
     [
         ("opsbus_approvals", []),
-        ("opsbus_audit", ["cryptography"]),
+        ("opsbus_audit", []),
         ("opsbus_cmdb", []),
         ("opsbus_k8s_ops", ["aiohttp"]),
         ("opsbus_monitoring", ["aiohttp"]),

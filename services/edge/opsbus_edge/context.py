@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from opsbus.nats_quick import QuickClient
+from nats.aio.client import Client
+
 from opsbus_edge.audit import AuditLog
 from opsbus_edge.catalog import Catalog
 from opsbus_edge.catalog.watch import CatalogWatch
@@ -41,7 +42,7 @@ class Edge:
     settings: EdgeSettings
     instance: str
     """``edge-4f1c0a9b``: token of ``edge.<instance>.session`` and of the inbox."""
-    nc: QuickClient
+    nc: Client
     catalog: Catalog
     watch: CatalogWatch
     pipeline: Pipeline

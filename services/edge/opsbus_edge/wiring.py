@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nats.errors
 import nats.js.errors
+from nats.aio.client import Client
 
 from opsbus import logs, nats_client
 from opsbus.identity import Signer
@@ -182,7 +183,7 @@ async def _connect(settings: EdgeSettings, instance: str, metrics: Metrics) -> Q
     )
 
 
-async def _close(nc: QuickClient) -> None:
+async def _close(nc: Client) -> None:
     try:
         async with asyncio.timeout(3.0):
             await nc.flush()
@@ -261,7 +262,7 @@ def _task_seal(settings: EdgeSettings) -> TaskSeal:
     return TaskSeal(keyfiles.secrets_by_line(settings.seal_key_file, "seal_key_file"))
 
 
-async def _api_keys(settings: EdgeSettings, nc: QuickClient, stack: AsyncExitStack) -> ApiKeys:
+async def _api_keys(settings: EdgeSettings, nc: Client, stack: AsyncExitStack) -> ApiKeys:
     uses = KeyUses(nc)
     uses.start()
     stack.push_async_callback(uses.stop)
@@ -274,7 +275,7 @@ async def _api_keys(settings: EdgeSettings, nc: QuickClient, stack: AsyncExitSta
     return api_keys
 
 
-def _refusals(settings: EdgeSettings, nc: QuickClient, stack: AsyncExitStack) -> Refusals:
+def _refusals(settings: EdgeSettings, nc: Client, stack: AsyncExitStack) -> Refusals:
     refusals = Refusals(nc, names=settings.audit_personal == "clear")
     refusals.start()
     stack.push_async_callback(refusals.stop)
@@ -293,7 +294,7 @@ async def _tasks(
     return Desk(store, runner, instance, settings.task_ttl_s)
 
 
-async def _signing(settings: EdgeSettings, nc: QuickClient, minter: Minter, stack: AsyncExitStack) -> SigningKey:
+async def _signing(settings: EdgeSettings, nc: Client, minter: Minter, stack: AsyncExitStack) -> SigningKey:
     signing = SigningKey(_identity_key_file(settings), nc, minter)
     signing.start()
     stack.push_async_callback(signing.stop)

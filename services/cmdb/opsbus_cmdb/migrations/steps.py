@@ -1,24 +1,12 @@
 """The steps from revision to revision, made by alembic. It is five megabytes, loaded when there is a step to make."""
 
-import sys
-from importlib import import_module
-
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, inspect
 
 from opsbus import ErrorCode, ToolError
 from opsbus_cmdb.migrations import revisions
-
-if "pygments" not in sys.modules:
-    sys.modules["pygments"] = None  # type: ignore[assignment] # five megabytes that colour errors of alembic's templates
-    try:
-        import_module("mako.exceptions")
-    finally:
-        del sys.modules["pygments"]
-
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-
 from opsbus_cmdb.migrations.versions import r0001_baseline
 
 

@@ -100,9 +100,7 @@ class Sender:
                     raise nats.errors.ConnectionReconnectingError
                 token = str(number + 1 + place)
                 self._waiting[token] = (sent, place)
-                reply, headers = self._prefix + token, {_MSG_ID: event.id}
-                if not self._nc.publish_now(event.subject, event.body, reply, headers):
-                    await self._nc.publish(event.subject, event.body, reply=reply, headers=headers)
+                await self._nc.send(event.subject, event.body, self._prefix + token, {_MSG_ID: event.id})
         except ERRORS as error:
             sent.error = sent.error or error
             return range(place, len(events))

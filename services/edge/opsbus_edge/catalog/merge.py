@@ -37,15 +37,12 @@ class Merged:
         return getattr(self, kind)  # type: ignore[no-any-return]
 
 
-def merge(offers: Iterable[Offer], before: Merged | None = None) -> Merged:
+def merge(offers: Iterable[Offer]) -> Merged:
     """The union of what all instances offer; of several specs of one thing, the newest version's counts.
-
-    Entries that say what they said ``before`` are the same objects: there would be two of each for a while.
 
     A key that two services announce stays with the service whose token sorts first; the other's item is refused.
     """
     merged = Merged()
-    known = before or Merged()
     by_service: dict[str, list[Offer]] = {}
     for offer in offers:
         by_service.setdefault(offer.service, []).append(offer)
@@ -58,8 +55,7 @@ def merge(offers: Iterable[Offer], before: Merged | None = None) -> Merged:
             for key, holders in _holders(newest_first, kind).items():
                 owner = owners.setdefault((kind, key), service)
                 if owner == service:
-                    entry, was = _entry(kind, holders), known.entries(kind).get(key)
-                    entries[key] = was if was == entry else entry
+                    entries[key] = _entry(kind, holders)
                 else:
                     merged.refusals.update(_conflict(key, owner, offer) for offer, _ in holders)
     for kind in KINDS:

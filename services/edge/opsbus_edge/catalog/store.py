@@ -164,7 +164,7 @@ class Catalog:
     def rebuild(self) -> set[str]:
         """Merge what is known, tell of refusals and changes; returns the kinds that changed."""
         before = self._merged
-        merged = merge((offer for _, offer, _ in self._offers.values() if offer is not None), before)
+        merged = merge(offer for _, offer, _ in self._offers.values() if offer is not None)
         merged.refusals.update(refusal for _, _, refusals in self._offers.values() for refusal in refusals)
         self._merged = merged
         self._pages = Pages(merged, self._page_size)
@@ -207,17 +207,10 @@ def _digest(raw: bytes) -> bytes:
 def _changed(before: Merged, now: Merged) -> set[str]:
     """Kinds, in MCP's words, of which what is listed or who may see it differs."""
 
-    def differs(kind: str) -> bool:
-        then, here = before.entries(kind), now.entries(kind)
-        if then.keys() != here.keys():
-            return True
-        # Most are the same objects: merge takes over what stayed.
-        return any(
-            (was := then[key]) is not entry and (was.wire != entry.wire or was.spec.permission != entry.spec.permission)
-            for key, entry in here.items()
-        )
+    def face(merged: Merged, kind: str) -> dict[str, tuple[bytes, str]]:
+        return {key: (entry.wire, entry.spec.permission) for key, entry in merged.entries(kind).items()}
 
-    changed = {kind for kind in (TOOLS, RESOURCES, PROMPTS) if differs(kind)}
-    if differs(TEMPLATES):
+    changed = {kind for kind in (TOOLS, RESOURCES, PROMPTS) if face(before, kind) != face(now, kind)}
+    if face(before, TEMPLATES) != face(now, TEMPLATES):
         changed.add(RESOURCES)
     return changed

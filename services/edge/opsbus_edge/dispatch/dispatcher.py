@@ -128,8 +128,7 @@ class Dispatcher:
     async def publish(self, order: Order, reply_to: str, attempt: int) -> None:
         """Publish one attempt; raises nats' errors when it was not even buffered."""
         headers = {**order.headers, _ATTEMPT: str(attempt)}
-        if not self._nc.publish_now(order.subject, order.body, reply_to, headers):
-            await self._nc.publish(order.subject, order.body, reply=reply_to, headers=headers)
+        await self._nc.send(order.subject, order.body, reply_to, headers)
 
 
 class _Flight:

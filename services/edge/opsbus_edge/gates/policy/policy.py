@@ -42,14 +42,12 @@ class Policy:
         self._granted: dict[tuple[str, ...], Granted] = {}
         self._lines: dict[tuple[tuple[str, ...], str], str] = {}
         self._needs: dict[str, ToolNeeds] = {}
-        self._alike: dict[ToolNeeds, ToolNeeds] = {}
-        """Most of ten thousand tools need the same: kept once."""
 
     def take(self, other: "Policy") -> None:
         """Be the other policy from now on."""
         self._roles, self._tools = other._roles, other._tools
         self._name, self.digest = other._name, other.digest
-        self._granted, self._lines, self._needs, self._alike = {}, {}, {}, {}
+        self._granted, self._lines, self._needs = {}, {}, {}
 
     @property
     def roles(self) -> list[str]:
@@ -70,16 +68,14 @@ class Policy:
         if found is None:
             if len(self._needs) > CACHE_MAX:
                 self._needs.clear()
-                self._alike.clear()
             fitting = [rule for rule in self._tools if fnmatchcase(tool, rule.tool)]
             requires = dict.fromkeys(permission for rule in fitting for permission in rule.requires)
             asked = next((rule for rule in fitting if rule.approval is not None), None)
-            made = ToolNeeds(
+            found = self._needs[tool] = ToolNeeds(
                 tuple(requires),
                 asked.approval if asked is not None and asked.approval is not None else Approval.CONFIRM,
                 f"{self._name}:{asked.line} approval of {asked.tool}" if asked is not None else "",
             )
-            found = self._needs[tool] = self._alike.setdefault(made, made)
         return found
 
     def rule(self, roles: tuple[str, ...], by: str) -> str:
